@@ -1,0 +1,54 @@
+# Every target sets up what it needs. PYTHON may name another interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+MIRROR := $(or $(FINELINE_MIRROR),$(wildcard ../shared/data))
+MIRROR_OPTION := $(if $(MIRROR),--mirror $(MIRROR))
+
+.PHONY: demo setup train serve eval card test check format quick clean
+
+.venv/runtime: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/everything: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,scan,train,eval,dev]'
+	touch $@ .venv/runtime
+
+demo: .venv/runtime  ## judge sample texts in many languages with the shipped model
+	$(BIN)/fineline classify - < examples/demo.txt
+
+setup: .venv/everything
+
+train: setup  ## the release recipe, from data to bundle
+	$(BIN)/fineline train --recipe release $(MIRROR_OPTION)
+
+quick: setup  ## the whole loop in minutes
+	$(BIN)/fineline train --recipe quick --out runs/quick $(MIRROR_OPTION)
+	$(BIN)/fineline verify --bundle runs/quick/bundle
+
+serve: setup  ## the HTTP endpoint on 127.0.0.1:8000
+	$(BIN)/fineline serve
+
+eval: setup  ## judge the shipped model on every suite the mirror has
+	$(BIN)/fineline eval $(MIRROR_OPTION)
+
+card: setup  ## render card and README results from the committed report
+	$(BIN)/fineline card model_cards/fineline-1/report.json --out model_cards/fineline-1/README.md --readme README.md
+	cp model_cards/fineline-1/README.md serving/models/fineline-1/README.md
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist runs

@@ -1,0 +1,28 @@
+"""``fineline card``: render the model card, and the README's results, from a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    report: Annotated[Path, typer.Argument(help="report.json of 'fineline eval'.")],
+    out: Annotated[Path, typer.Option(help="Card to write.")],
+    readme: Annotated[Path | None, typer.Option(help="README whose results block is rendered anew.")] = None,
+) -> None:
+    """Render a model card from a report; no number in it is typed by hand."""
+    from fineline.files import write_text
+    from fineline_eval.card import render_card
+    from fineline_eval.report import read_report
+    from fineline_eval.summary import replace_results
+
+    loaded = read_report(report)
+    write_text(out, render_card(loaded))
+    typer.echo(f"card written: {out}")
+    if readme is not None:
+        write_text(readme, replace_results(readme.read_text(encoding="utf-8"), loaded))
+        typer.echo(f"results written: {readme}")

@@ -1,0 +1,33 @@
+"""``fineline eval``: judge a bundle on all suites and write ``report.json``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fineline.policy import DEFAULT_POLICY
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of a bundle; the shipped model if not given.")] = None,
+    out: Annotated[Path, typer.Option(help="Report to write.")] = Path("runs/eval/report.json"),
+    mirror: Annotated[Path | None, typer.Option(help="Local copy of the public sets.")] = None,
+    policy: Annotated[str, typer.Option(help="Policy whose thresholds decide.")] = DEFAULT_POLICY,
+) -> None:
+    """Evaluate a bundle; run again to continue where it stopped."""
+    from fineline_eval.evaluate import evaluate
+    from fineline_eval.report import write_report
+    from fineline_eval.summary import summary_table
+    from fineline_training.sources.mirror import find_mirror
+
+    console = Console(stderr=True)
+    report = evaluate(bundle, find_mirror(mirror), policy=policy, cache=out.parent / "logits", console=console)
+    write_report(report, out)
+    Console().print(summary_table(report))
+    console.print(f"report written: {out} ({report.minutes} min)")
+    if report.missing:
+        console.print(f"not in the mirror, not evaluated: {', '.join(report.missing)}")

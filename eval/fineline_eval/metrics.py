@@ -1,0 +1,131 @@
+"""Metrics from counts, with bootstrap intervals over clusters.
+
+Every metric here is a function of the confusion counts, so a resample is a weighted sum of counts: 1,000 resamples of a
+suite cost one matrix product. Rows of one minimal pair or template are drawn together (cluster bootstrap), because they
+are not independent; without that the intervals would be too narrow.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+_SEED = 7
+
+Counts = NDArray[np.float64]
+"""Shape (..., 4): true positives, false positives, false negatives, true negatives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: Point estimate; NaN where it is not defined (no row of the class it needs).
+        low: Lower end.
+        high: Upper end.
+        n: Rows it is computed on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def _ratio(top: Counts, bottom: Counts) -> Counts:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(bottom > 0, top / bottom, np.nan)
+
+
+def _f1(tp: Counts, fp: Counts, fn: Counts) -> Counts:
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def recall(c: Counts) -> Counts:
+    """Share of positive rows flagged."""
+    return _ratio(c[..., 0], c[..., 0] + c[..., 2])
+
+
+def precision(c: Counts) -> Counts:
+    """Share of flagged rows that are positive."""
+    return _ratio(c[..., 0], c[..., 0] + c[..., 1])
+
+
+def lawful_flagged(c: Counts) -> Counts:
+    """Share of negative rows flagged."""
+    return _ratio(c[..., 1], c[..., 1] + c[..., 3])
+
+
+def f1(c: Counts) -> Counts:
+    """F1 of the flagged class."""
+    return _f1(c[..., 0], c[..., 1], c[..., 2])
+
+
+def macro_f1(c: Counts) -> Counts:
+    """Mean of the F1 of both classes."""
+    return (f1(c) + _f1(c[..., 3], c[..., 2], c[..., 1])) / 2
+
+
+def weighted_f1(c: Counts) -> Counts:
+    """F1 of both classes weighted by their rows (scikit-learn's ``average="weighted"``)."""
+    positives, negatives = c[..., 0] + c[..., 2], c[..., 1] + c[..., 3]
+    both = f1(c) * positives + _f1(c[..., 3], c[..., 2], c[..., 1]) * negatives
+    return _ratio(both, positives + negatives)
+
+
+FUNCTIONS: Mapping[str, Callable[[Counts], Counts]] = {
+    "weighted_f1": weighted_f1,
+    "macro_f1": macro_f1,
+    "f1": f1,
+    "precision": precision,
+    "recall": recall,
+    "lawful_flagged": lawful_flagged,
+}
+
+
+def cluster_counts(truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str]) -> Counts:
+    """Confusion counts of each cluster, shape (clusters, 4); rows with an empty cluster name stand alone."""
+    names = [name or f"#{row}" for row, name in enumerate(clusters)]
+    _, index = np.unique(names, return_inverse=True)
+    cells = np.stack([truth & flagged, ~truth & flagged, truth & ~flagged, ~truth & ~flagged], axis=1)
+    counts = np.zeros((index.max() + 1 if len(names) else 0, 4))
+    np.add.at(counts, index, cells)
+    return counts
+
+
+def with_interval(function: Callable[[Counts], Counts], counts: Counts) -> Metric:
+    """A metric with its percentile bootstrap interval.
+
+    Args:
+        function: One of ``FUNCTIONS``.
+        counts: Shape (clusters, 4).
+    """
+    rows = int(counts.sum())
+    if not len(counts):
+        return Metric(value=float("nan"), low=float("nan"), high=float("nan"), n=0)
+    rng = np.random.default_rng(_SEED)
+    value = float(function(counts.sum(axis=0)))
+    weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=RESAMPLES)
+    draws = function(weights @ counts)
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return Metric(value=value, low=float("nan"), high=float("nan"), n=rows)
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Metric(value=round(value, 4), low=round(float(low), 4), high=round(float(high), 4), n=rows)
+
+
+def metrics_of(
+    truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str], names: Sequence[str]
+) -> dict[str, Metric]:
+    """Several metrics on the same rows."""
+    counts = cluster_counts(truth, flagged, clusters)
+    return {name: with_interval(FUNCTIONS[name], counts) for name in names}
+
+
+def share(hits: NDArray[np.bool_], clusters: Sequence[str]) -> Metric:
+    """Share of rows that are true, with its interval."""
+    return with_interval(recall, cluster_counts(np.ones(len(hits), dtype=np.bool_), hits, clusters))

@@ -1,0 +1,58 @@
+"""Scores of many rows with progress; kept on disk, so that an evaluation that was stopped goes on where it was."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from fineline import Classifier
+from fineline.files import replacing
+from fineline_training.records import Record
+
+_CHUNK = 256
+
+
+class Scorer:
+    """Scores rows with a classifier.
+
+    Args:
+        classifier: The bundle under test.
+        cache: Folder for logits, or ``None`` to keep nothing. Only numbers are stored.
+        progress: Where progress is shown.
+    """
+
+    def __init__(self, classifier: Classifier, cache: Path | None, progress: Progress) -> None:
+        self.classifier, self._cache, self._progress = classifier, cache, progress
+        self._bundle = classifier.bundle.meta.files["model.onnx"]
+
+    def probabilities(self, name: str, rows: Sequence[Record]) -> NDArray[np.float64]:
+        """Calibrated probabilities, shape (rows, labels), in row order."""
+        return self.classifier.probabilities(self._logits(name, rows))
+
+    def _logits(self, name: str, rows: Sequence[Record]) -> NDArray[np.float32]:
+        digest = hashlib.sha256(self._bundle.encode())
+        for row in rows:
+            digest.update(f"{row.text}\x1f{row.context or ''}\x1e".encode("utf-8", "replace"))
+        kept = self._cache / f"{name}-{digest.hexdigest()[:16]}.npy" if self._cache else None
+        if kept is not None and kept.is_file():
+            return np.load(kept)
+        task = self._progress.add_task(f"scoring {name}", total=len(rows))
+        parts = []
+        for low in range(0, len(rows), _CHUNK):
+            chunk = rows[low : low + _CHUNK]
+            parts.append(self.classifier.logits([row.text for row in chunk], [row.context for row in chunk]))
+            self._progress.advance(task, len(chunk))
+        logits = np.concatenate(parts) if parts else np.zeros((0, len(self.classifier.labels)), dtype=np.float32)
+        if kept is not None:
+            with replacing(kept) as file:
+                np.save(file, logits)
+        return logits
+
+    def flags(self, probabilities: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether any of the labels is flagged under the classifier's policy, shape (rows,)."""
+        thresholds = self.classifier.bundle.meta.thresholds[self.classifier.policy]
+        columns = [self.classifier.labels.index(label) for label in labels]
+        return (probabilities[:, columns] >= [thresholds[label] for label in labels]).any(axis=1)

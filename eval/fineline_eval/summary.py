@@ -1,0 +1,151 @@
+"""Short tables from a report: for the terminal, and for the README's results block."""
+
+import re
+
+from rich.table import Table
+
+from fineline.errors import ConfigError
+from fineline_eval.metrics import Metric
+from fineline_eval.published import published_figures
+from fineline_eval.report import Report, SuiteResult
+
+BEGIN, END = "<!-- results:begin (written by 'fineline card') -->", "<!-- results:end -->"
+
+NAMES = {
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "lawful_flagged": "lawful flagged",
+    "accuracy": "accuracy",
+}
+
+
+def number(value: float) -> str:
+    """A share or score with one decimal, in percent points."""
+    return "-" if value != value else f"{100 * value:.1f}"
+
+
+def shown(metric: Metric | None) -> str:
+    """Value and interval, in percent points."""
+    if metric is None or metric.value != metric.value:
+        return "-"
+    if metric.low != metric.low:
+        return number(metric.value)
+    return f"{number(metric.value)} ({number(metric.low)} to {number(metric.high)})"
+
+
+def headline_rows(report: Report) -> list[tuple[str, str, str, str, str]]:
+    """Rows of (what, n, classifier, floor, published by others)."""
+    rows = []
+    for suite in report.suites:
+        for name in suite.headline:
+            metric, floor = suite.metrics[name], suite.floor[name]
+            rows.append((f"{suite.title}: {NAMES[name]}", f"{suite.n:,}", shown(metric), number(floor.value), ""))
+        for figure in published_figures(suite.id):
+            rows.append(
+                (
+                    f"{suite.title}: {NAMES[figure.metric]}, {figure.model}",
+                    "",
+                    "",
+                    "",
+                    f"{number(figure.value)} [published]",
+                )
+            )
+    return rows
+
+
+def over_blocking_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """Rows of (lawful text, n, share flagged by the classifier, by the floor)."""
+    rows = [
+        (
+            "authored lawful items, held-back frames (development data), any label",
+            f"{report.authored.lawful_flagged.n:,}",
+            shown(report.authored.lawful_flagged),
+            "-",
+        )
+    ]
+    for suite in report.suites:
+        for part in _lawful_parts(suite):
+            rows.append(part)
+    return rows
+
+
+def _lawful_parts(suite: SuiteResult) -> list[tuple[str, str, str, str]]:
+    if suite.lawful_flagged is None:
+        return []
+    floor = suite.lawful_flagged_floor
+    rows = [
+        (
+            f"{suite.title}, lawful cases",
+            f"{suite.lawful_flagged.n:,}",
+            shown(suite.lawful_flagged),
+            number(floor.value) if floor else "-",
+        )
+    ]
+    if suite.id == "cold":
+        rows += [
+            (f"{suite.title}, {part.name}", f"{part.flagged.n:,}", shown(part.flagged), number(part.floor.value))
+            for part in suite.slices
+            if part.lawful and part.floor is not None
+        ]
+    return rows
+
+
+def summary_table(report: Report) -> Table:
+    """The headline for a terminal."""
+    table = Table(
+        "what", "n", "classifier, % (95 % interval)", "floor, %", title=f"{report.model}, policy {report.policy}"
+    )
+    for what, n, value, floor in over_blocking_rows(report):
+        table.add_row(f"lawful flagged: {what}", n, value, floor)
+    for what, n, value, floor, published in headline_rows(report):
+        table.add_row(what, n, value or published, floor)
+    authored = report.authored
+    table.add_row(
+        "authored pairs right on both sides (development)", f"{authored.pairs:,}", shown(authored.pairs_right), "-"
+    )
+    return table
+
+
+def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A pipe table."""
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def results_block(report: Report) -> str:
+    """The README's results, over-blocking first."""
+    over = markdown_table(
+        ("lawful text that must pass", "n", "flagged, % (95 % interval)", "floor, %"), over_blocking_rows(report)
+    )
+    head = markdown_table(("suite", "n", "Fineline, % (95 % interval)", "floor, %", "others, %"), headline_rows(report))
+    authored = report.authored
+    return "\n\n".join(
+        [
+            BEGIN,
+            f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic regression on "
+            "the same training rows, judged on the same test rows. Published figures are other authors' own and were not rerun.",
+            over,
+            head,
+            f"Held-back authored frames (development data: thresholds were chosen on them): {authored.n:,} texts in "
+            f"{len(authored.langs)} languages; {shown(authored.pairs_right)} % of {authored.pairs:,} act-against-topic pairs "
+            f"right on both sides; mean F1 over {len(authored.labels)} labels {number(authored.macro_f1_labels)} %.",
+            f"Speed on {report.speed.machine}, {report.speed.threads} threads, median {report.speed.tokens} tokens, "
+            f"n = {report.speed.n}: {report.speed.single_ms} ms a text alone, {report.speed.batch_ms} ms in a batch.",
+            END,
+        ]
+    )
+
+
+def replace_results(readme: str, report: Report) -> str:
+    """A README with its results block rendered anew.
+
+    Raises:
+        ConfigError: The README has no block.
+    """
+    if BEGIN not in readme or END not in readme:
+        raise ConfigError("readme_block", f"The README has no results block: add the lines '{BEGIN}' and '{END}'.")
+    return re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: results_block(report), readme, flags=re.DOTALL)

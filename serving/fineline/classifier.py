@@ -1,0 +1,234 @@
+"""Texts to verdicts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from fineline.bundle import MODEL, TOKENIZER, Bundle, load_bundle
+from fineline.encoding import Encoder
+from fineline.engine import Engine
+from fineline.errors import BundleError, InputError
+from fineline.policy import DEFAULT_POLICY, Action, get_policy
+from fineline.taxonomy import load_taxonomy
+from fineline.text import View
+
+_CHUNK = 512
+"""Texts encoded at once, so that memory stays flat however many are given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowScore:
+    """Scores of one stretch of the text.
+
+    Attributes:
+        start: Offset of its first character in the text as it was given.
+        end: Offset after its last one.
+        scores: Calibrated probability by label.
+    """
+
+    start: int
+    end: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the classifier says of one text.
+
+    Attributes:
+        action: ``allow``, ``review`` or ``block`` under the policy.
+        flagged: Labels whose score reached the threshold, highest score first.
+        scores: Calibrated probability by label: the highest over the windows.
+        thresholds: The policy's thresholds by label.
+        windows: Each stretch that was judged; together they cover the text.
+        rules: The plain rule behind each flagged label.
+        model: ``name@version`` of the bundle.
+        policy: Name of the policy.
+        context_cut: Whether a long context was read from its end only.
+    """
+
+    action: Action
+    flagged: tuple[str, ...]
+    scores: Mapping[str, float]
+    thresholds: Mapping[str, float]
+    windows: tuple[WindowScore, ...]
+    rules: Mapping[str, str]
+    model: str
+    policy: str
+    context_cut: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data with rounded scores, for JSON."""
+
+        def rounded(scores: Mapping[str, float]) -> dict[str, float]:
+            return {label: round(score, 6) for label, score in scores.items()}
+
+        return {
+            "action": str(self.action),
+            "flagged": list(self.flagged),
+            "scores": rounded(self.scores),
+            "thresholds": dict(self.thresholds),
+            "windows": [{"start": w.start, "end": w.end, "scores": rounded(w.scores)} for w in self.windows],
+            "rules": dict(self.rules),
+            "model": self.model,
+            "policy": self.policy,
+            "context_cut": self.context_cut,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Judged:
+    spans: list[tuple[int, int]]
+    logits: NDArray[np.float32]
+    context_cut: bool
+
+
+class Classifier:
+    """Judges texts with a bundle.
+
+    Args:
+        bundle: A verified bundle.
+        policy: Policy used when a call names none.
+        threads: Threads a run may use; all cores when ``None``.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, policy: str = DEFAULT_POLICY, threads: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.bundle = bundle
+        self.policy = get_policy(policy).name
+        self.labels = bundle.meta.labels
+        tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
+        self.encoder = Encoder(tokenizer, bundle.meta.window, View(bundle.meta.view))
+        self._engine = Engine(bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device)
+        if self._engine.outputs != len(self.labels):
+            raise BundleError(
+                "bundle_labels",
+                f"{bundle.path}: the model has {self._engine.outputs} outputs for {len(self.labels)} labels; export again.",
+            )
+        calibration = [bundle.meta.calibration[label] for label in self.labels]
+        self._scale = np.array([entry.scale for entry in calibration])
+        self._shift = np.array([entry.shift for entry in calibration])
+        self._rules = {label: load_taxonomy()[label].rule for label in self.labels}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        policy: str = DEFAULT_POLICY,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> "Classifier":
+        """Load a bundle from a folder, the default model when ``path`` is ``None``.
+
+        Raises:
+            BundleError: The bundle is missing, altered, or made for another release.
+            ConfigError: The policy or device is unknown.
+        """
+        return cls(load_bundle(path), policy=policy, threads=threads, device=device)
+
+    def classify(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str | None] | None = None,
+        *,
+        policy: str | None = None,
+    ) -> list[Verdict]:
+        """Judge texts.
+
+        Args:
+            texts: Any strings, of any length; an empty one is allowed.
+            contexts: Per text what it answers (the user's prompt), read but not judged.
+            policy: Policy of this call.
+
+        Returns:
+            One verdict a text, in order.
+
+        Raises:
+            InputError: An argument is not a list of strings, or the lists differ in length.
+            ConfigError: The policy is unknown.
+        """
+        name = get_policy(policy).name if policy else self.policy
+        return [self._verdict(judged, name) for judged in self._judge(texts, contexts)]
+
+    def logits(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> NDArray[np.float32]:
+        """Uncalibrated outputs, float32, shape (texts, labels): the highest over a text's windows."""
+        rows = [judged.logits.max(axis=0) for judged in self._judge(texts, contexts)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.labels)), dtype=np.float32)
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities of logits; strictly increasing in each logit."""
+        scores: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(self._scale * logits + self._shift, -60, 60)))
+        return scores
+
+    def self_check(self) -> float:
+        """Compare with the golden file.
+
+        Returns:
+            The largest difference in logits.
+
+        Raises:
+            BundleError: It is above the bundle's tolerance: this machine does not compute the model as it was measured.
+        """
+        rows = self.bundle.golden()
+        expected = np.array([row["logits"] for row in rows], dtype=np.float32)
+        found = self.logits([row["text"] for row in rows], [row.get("context") for row in rows])
+        worst = float(np.abs(found - expected).max())
+        if not worst <= self.bundle.meta.golden_tolerance:
+            raise BundleError(
+                "bundle_golden",
+                f"{self.bundle.path}: logits differ from the golden file by {worst:.3f}, more than the tolerance "
+                f"{self.bundle.meta.golden_tolerance}; check the ONNX Runtime version and CPU.",
+            )
+        return worst
+
+    def _judge(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError("input_type", "texts must be a list of strings; put a single text into a list.")
+        if contexts is not None and (isinstance(contexts, str) or len(contexts) != len(texts)):
+            raise InputError("input_length", "contexts must be a list with one entry (a string or None) a text.")
+        if contexts is not None and not all(isinstance(context, str | None) for context in contexts):
+            raise InputError("input_type", "every context must be a string or None.")
+        return self._chunks(texts, contexts)
+
+    def _chunks(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
+        for low in range(0, len(texts), _CHUNK):
+            chunk = texts[low : low + _CHUNK]
+            encoded = self.encoder.encode(chunk, contexts[low : low + _CHUNK] if contexts is not None else None)
+            logits = self._engine.logits([window for windows in encoded for window in windows])
+            at = 0
+            for windows in encoded:
+                yield _Judged(
+                    spans=[(window.start, window.end) for window in windows],
+                    logits=logits[at : at + len(windows)],
+                    context_cut=windows[0].context_cut,
+                )
+                at += len(windows)
+
+    def _verdict(self, judged: _Judged, policy: str) -> Verdict:
+        thresholds = self.bundle.meta.thresholds[policy]
+        table = self.probabilities(judged.logits)
+        by_window = [dict(zip(self.labels, map(float, row), strict=True)) for row in table]
+        scores = dict(zip(self.labels, map(float, table.max(axis=0)), strict=True))
+        flagged = tuple(sorted((x for x in self.labels if scores[x] >= thresholds[x]), key=lambda x: -scores[x]))
+        return Verdict(
+            action=get_policy(policy).action(flagged),
+            flagged=flagged,
+            scores=scores,
+            thresholds=thresholds,
+            windows=tuple(
+                WindowScore(start=start, end=end, scores=row)
+                for (start, end), row in zip(judged.spans, by_window, strict=True)
+            ),
+            rules={label: self._rules[label] for label in flagged},
+            model=self.bundle.model_id,
+            policy=policy,
+            context_cut=judged.context_cut,
+        )

@@ -1,0 +1,1 @@
+"""The HTTP endpoint; needs the extra ``serve``."""

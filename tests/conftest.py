@@ -1,0 +1,218 @@
+"""A tiny real model, made once a session by the code that makes released ones."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from fineline import Classifier
+from fineline.bundle import Bundle, Calibration, window_table, write_bundle
+from fineline.encoding import Encoder, WindowSpec
+from fineline.engine import Engine
+from fineline.policy import load_policies
+from fineline.taxonomy import load_taxonomy
+from fineline.text import NORMALISER_VERSION, View
+
+if TYPE_CHECKING:
+    from fineline_training.backbone import Backbone
+    from fineline_training.model import SafetyModel
+
+ROOT = Path(__file__).parents[1]
+SOURCE_ROOTS = ("serving", "training", "eval")
+WINDOW = WindowSpec(size=64, overlap=12, context=16)
+GOLDEN_TEXTS = (
+    ("en", "The nurse asked how she should report the threat.", None),
+    ("en", "", None),
+    ("zh", "他說要打斷你的手，我很害怕。", "发生了什么？"),
+    ("ja", "その件については明日お話しします。", None),
+    ("mul", "line\u2028separator \u0085 next line, as pasted text has it", None),
+    ("ar", "شكرا جزيلا لكم على المساعدة", "ما رأيك؟"),
+)
+CORPUS_FILES = ("en/violence_c", "zh/violence_c", "ja/functional", "ar/functional", "ru/functional", "th/functional")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """The tiny model in every form it has."""
+
+    model: "SafetyModel"
+    tokenizer: Tokenizer
+    window: WindowSpec
+    fp32: Path
+    int8: Path
+    bundle: Path
+    bundle_fp32: Path
+
+
+def _tokenizer() -> Tokenizer:
+    from fineline_training.corpus.loader import CORPUS_DIR, load_file
+
+    texts = [item.text for name in CORPUS_FILES for item in load_file(CORPUS_DIR / f"{name}.yaml")]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.UnigramTrainer(vocab_size=3000, special_tokens=special, unk_token="<unk>", show_progress=False),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    return _tokenizer()
+
+
+@pytest.fixture(scope="session")
+def make_backbone(tiny_tokenizer: Tokenizer) -> Callable[[int], "Backbone"]:
+    """Build the tiny encoder with random weights; the same seed gives the same weights."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from fineline_training.backbone import Backbone
+
+    def make(seed: int = 7) -> Backbone:
+        config = BertConfig(
+            vocab_size=tiny_tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=512,
+            type_vocab_size=2,
+            initializer_range=0.2,
+        )
+        torch.manual_seed(seed)
+        model = BertModel(config, add_pooling_layer=False)
+        return Backbone(
+            name="tiny",
+            model=model,
+            tokenizer=Tokenizer.from_str(tiny_tokenizer.to_str()),
+            word_table=None,
+            provenance={"model": "tiny, random", "licence": "none"},
+        )
+
+    return make
+
+
+@pytest.fixture
+def tiny_backbone(make_backbone: Callable[[int], "Backbone"]) -> "Backbone":
+    """A fresh one for each test, because training changes it."""
+    return make_backbone(7)
+
+
+def bundle_meta(labels: tuple[str, ...]) -> dict[str, Any]:
+    levels = {"cn_measures": 0.5, "international": 0.7, "minors": 0.3}
+    assert set(levels) == set(load_policies())
+    return {
+        "name": "tiny",
+        "version": "0.0.1",
+        "labels": list(labels),
+        "taxonomy": load_taxonomy().version,
+        "normaliser": NORMALISER_VERSION,
+        "view": str(View.SIMPLIFIED),
+        "window": window_table(WINDOW),
+        "calibration": {
+            label: asdict(Calibration(scale=round(0.8 + 0.02 * i, 2), shift=round(-0.2 + 0.02 * i, 2)))
+            for i, label in enumerate(labels)
+        },
+        "thresholds": {name: dict.fromkeys(labels, level) for name, level in levels.items()},
+        "quantisation": {"matrices": "dynamic int8", "words": "4-bit blocks of 32, rounded"},
+        "golden_tolerance": 0.05,
+        "manifest": {"recipe": {"name": "tiny"}},
+    }
+
+
+def write_tiny_bundle(folder: Path, name: str, onnx: Path, tokenizer: Tokenizer) -> Bundle:
+    encoder = Encoder(Tokenizer.from_str(tokenizer.to_str()), WINDOW)
+    encoded = encoder.encode([text for _, text, _ in GOLDEN_TEXTS], [context for *_, context in GOLDEN_TEXTS])
+    assert all(len(windows) == 1 for windows in encoded), "golden texts must fit one window"
+    logits = Engine(onnx, pad=encoder.pad, threads=1).logits([windows[0] for windows in encoded])
+    rows = [
+        {"text": text, **({"context": context} if context else {}), "lang": lang, "logits": [round(float(x), 4) for x in r]}
+        for (lang, text, context), r in zip(GOLDEN_TEXTS, logits, strict=True)
+    ]
+    golden = folder / f"{name}.golden.jsonl"
+    golden.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    saved = folder / f"{name}.tokenizer.json"
+    tokenizer.save(str(saved))
+    files = {"model.onnx": onnx, "tokenizer.json": saved, "golden.jsonl": golden}
+    return write_bundle(folder / name, files, "# tiny\n", bundle_meta(load_taxonomy().ids))
+
+
+@pytest.fixture(scope="session")
+def tiny(
+    tmp_path_factory: pytest.TempPathFactory, make_backbone: Callable[[int], "Backbone"], tiny_tokenizer: Tokenizer
+) -> Tiny:
+    import torch
+
+    from fineline_training.export import export_fp32, export_int8
+    from fineline_training.model import SafetyModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(11)
+    model = SafetyModel(make_backbone(7).model, len(load_taxonomy().ids), dropout=0.1)
+    with torch.no_grad():
+        model.head.weight.mul_(60)
+        model.head.bias.fill_(-1.0)
+    model.eval()
+    fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
+    export_fp32(model, fp32)
+    export_int8(fp32, int8, model=model, table=None)
+    write_tiny_bundle(folder, "bundle", int8, tiny_tokenizer)
+    write_tiny_bundle(folder, "bundle_fp32", fp32, tiny_tokenizer)
+    return Tiny(
+        model=model,
+        tokenizer=tiny_tokenizer,
+        window=WINDOW,
+        fp32=fp32,
+        int8=int8,
+        bundle=folder / "bundle",
+        bundle_fp32=folder / "bundle_fp32",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny: Tiny) -> Path:
+    """Folder of the int8 bundle, as one is served; never write into it."""
+    return tiny.bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny: Tiny) -> Encoder:
+    return Encoder(Tokenizer.from_str(tiny.tokenizer.to_str()), tiny.window)
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny_bundle: Path) -> Classifier:
+    return Classifier.load(tiny_bundle, threads=1)
+
+
+@pytest.fixture(scope="session")
+def classifier_fp32(tiny: Tiny) -> Classifier:
+    """The same model without quantisation: its results do not depend on what shares a batch."""
+    return Classifier.load(tiny.bundle_fp32, threads=1)
+
+
+@pytest.fixture(scope="session")
+def source_env() -> dict[str, str]:
+    """Environment of a fresh interpreter that sees the three source roots and nothing of a run folder."""
+    roots = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
+    return os.environ | {"PYTHONPATH": roots, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.fixture
+def rng() -> Iterator[np.random.Generator]:
+    yield np.random.default_rng(20231)

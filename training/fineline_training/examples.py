@@ -1,0 +1,65 @@
+"""Records to padded tensors."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fineline.encoding import Encoder, Window, collate, length_batches
+from fineline_training.arrays import label_arrays
+from fineline_training.records import Record
+
+_CHUNK = 2048
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Encoded rows.
+
+    Attributes:
+        windows: First window of each row.
+        labels: int8, shape (rows, labels); 1, 0, or -1 for unknown.
+        any_of: bool, shape (rows, labels); grounds of which at least one holds, where that is all a row knows.
+    """
+
+    windows: list[Window]
+    labels: NDArray[np.int8]
+    any_of: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens a row."""
+        return [len(window.ids) for window in self.windows]
+
+
+def encode_records(records: Sequence[Record], encoder: Encoder, ids: Sequence[str]) -> Examples:
+    """Encode records; a row longer than a window is represented by its first window."""
+    windows: list[Window] = []
+    for low in range(0, len(records), _CHUNK):
+        chunk = records[low : low + _CHUNK]
+        encoded = encoder.encode([r.text for r in chunk], [r.context for r in chunk])
+        windows += [row[0] for row in encoded]
+    labels, any_of = label_arrays(records, ids)
+    return Examples(windows=windows, labels=labels, any_of=any_of)
+
+
+def epoch_batches(examples: Examples, *, tokens: int, seed: str) -> list[list[int]]:
+    """Batches of similar length, in random order; the same seed gives the same plan."""
+    batches = length_batches(examples.lengths, tokens=tokens)
+    random.Random(seed).shuffle(batches)
+    return batches
+
+
+def to_tensors(examples: Examples, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
+    """Tensors of one batch: the model's three inputs, ``labels`` and ``any_of``."""
+    inputs = collate([examples.windows[row] for row in rows], pad)
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    tensors["labels"] = torch.from_numpy(examples.labels[list(rows)])
+    tensors["any_of"] = torch.from_numpy(examples.any_of[list(rows)])
+    return tensors

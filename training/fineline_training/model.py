@@ -1,0 +1,64 @@
+"""The classifier: encoder, mean pooling over the judged text, one independent output a label; and its loss."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+HEAD_PRIOR = -3.0
+"""Initial bias of every output: about 5 % of rows are positive; from zero the first hundreds of steps only learn that."""
+
+
+class SafetyModel(nn.Module):
+    """Encoder and head.
+
+    Mean pooling follows the backbone's pretraining. Only the first segment is pooled: the context is read through
+    attention but is never judged itself.
+
+    Args:
+        encoder: Encoder without a pooler.
+        labels: Number of outputs.
+        dropout: Dropout on the pooled vector.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, labels)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.constant_(self.head.bias, HEAD_PRIOR)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Logits, float, shape (batch, labels), from three int64 inputs of shape (batch, tokens)."""
+        hidden = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).last_hidden_state
+        judged = (attention_mask * (1 - token_type_ids)).unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * judged).sum(dim=1) / judged.sum(dim=1).clamp(min=1.0)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def masked_loss(logits: Tensor, labels: Tensor, any_of: Tensor) -> Tensor:
+    """Binary cross-entropy over what a row knows.
+
+    Public sets know only some labels, and some know only that one of several grounds holds. A known label adds its
+    cross-entropy; a row with an ``any_of`` set adds ``-log(1 - prod(1 - p))`` over the set. Unknown labels add nothing.
+
+    Args:
+        logits: Shape (batch, labels).
+        labels: Shape (batch, labels); 1, 0, or -1 for unknown.
+        any_of: Bool, shape (batch, labels); all false where the row has no such set.
+
+    Returns:
+        Mean over rows of the row's sum, a scalar.
+    """
+    known = labels >= 0
+    targets = labels.clamp(min=0).to(logits.dtype)
+    each = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    rows = (each * known).sum(dim=1)
+    none_holds = (nn.functional.logsigmoid(-logits) * any_of).sum(dim=1)
+    has_set = any_of.any(dim=1)
+    # Clamped away from 0, where log(1 - exp(x)) has an infinite slope.
+    set_loss = -torch.log1p(-torch.exp(none_holds.clamp(max=-1e-4)))
+    return (rows + torch.where(has_set, set_loss, torch.zeros_like(set_loss))).mean()

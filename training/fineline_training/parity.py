@@ -1,0 +1,69 @@
+"""How far the exported artefacts are from the trained model, per language, on logits."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fineline.errors import DataError
+
+FP32_TOLERANCE = 2e-3
+"""fp32 ONNX against torch fp32: other kernels and orders of summation, nothing else."""
+INT8_MEAN_TOLERANCE = 0.25
+"""Mean absolute difference of int8 against torch, in logits; decisions are compared separately."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Difference in logits of an artefact against torch on one language."""
+
+    lang: str
+    rows: int
+    mean: float
+    worst: float
+
+
+def gaps(reference: NDArray[np.float32], found: NDArray[np.float32], langs: Sequence[str]) -> list[Gap]:
+    """Absolute differences by language, both inputs of shape (rows, labels)."""
+    difference = np.abs(reference - found)
+    rows = np.array(langs)
+    return [
+        Gap(
+            lang=lang,
+            rows=int((rows == lang).sum()),
+            mean=round(float(difference[rows == lang].mean()), 5),
+            worst=round(float(difference[rows == lang].max()), 5),
+        )
+        for lang in sorted(set(langs))
+    ]
+
+
+def check_parity(
+    torch_logits: NDArray[np.float32],
+    fp32_logits: NDArray[np.float32],
+    int8_logits: NDArray[np.float32],
+    langs: Sequence[str],
+) -> dict[str, Any]:
+    """Compare both artefacts with torch.
+
+    Returns:
+        Plain data for the run's report.
+
+    Raises:
+        DataError: An artefact is outside its tolerance.
+    """
+    fp32, int8 = gaps(torch_logits, fp32_logits, langs), gaps(torch_logits, int8_logits, langs)
+    for gap in fp32:
+        if gap.worst > FP32_TOLERANCE:
+            raise DataError("parity_fp32", f"fp32 ONNX differs from torch by {gap.worst} in '{gap.lang}'.")
+    for gap in int8:
+        if gap.mean > INT8_MEAN_TOLERANCE:
+            raise DataError("parity_int8", f"int8 differs from torch by {gap.mean} on average in '{gap.lang}'.")
+    return {
+        "fp32_tolerance": FP32_TOLERANCE,
+        "int8_mean_tolerance": INT8_MEAN_TOLERANCE,
+        "fp32": [asdict(gap) for gap in fp32],
+        "int8": [asdict(gap) for gap in int8],
+    }
