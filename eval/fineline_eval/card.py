@@ -9,26 +9,33 @@ from fineline.taxonomy import load_taxonomy
 from fineline_eval.metrics import Metric
 from fineline_eval.published import published_figures
 from fineline_eval.report import Report
-from fineline_eval.summary import NAMES, headline_rows, markdown_table, number, over_blocking_rows, shown
+from fineline_eval.summary import NAMES, headline_rows, markdown_table, number, over_blocking_rows, shown, speed_line
 
 SMALL_CELL = 30
 """Cells with fewer rows are marked: their interval is wide and their value moves with a handful of rows."""
 LANGUAGES = "zh en es fr de pt it nl pl ru tr ar hi ja ko vi id th".split()
 
+_LANG_HEADER = ("language", "n", "lawful flagged", "recall", "macro-F1", "pairs right")
+_LABEL_HEADER = ("label", "positives", "precision", "recall", "F1", "AP", "calibration error")
+_SOURCE_HEADER = ("source", "licence", "rows", "dropped", "share an epoch", "attribution")
+_PARITY_HEADER = ("language", "rows", "fp32, largest", "int8, mean", "int8, largest")
+
 _INTRO = """\
-Fineline reads a text, with the prompt it answers if there is one, and gives an independent calibrated probability for each of
-{labels} labels. It judges the act, not the topic: {principle}"""
+Fineline reads a text, with the prompt it answers if there is one, and gives an independent calibrated probability for
+each of {labels} labels. It judges the act, not the topic: {principle}"""
 
 _USES = """\
-**Meant for** filtering what a generator is about to say or was asked, scanning training corpora, and sending doubtful cases to
-people. **Refused uses:** surveillance or scoring of persons; bulk removal of political speech; deciding that something is
-unlawful, which a score cannot do; any penalty on a person from one score. The three state-interest labels only ever ask for
-review. **Limits:** it sees one text and at most one prompt: not the speaker, the reach or the situation; the truth of a claim is
-outside its sight; languages other than those listed are read by transfer and were not measured."""
+**Meant for** filtering what a generator is about to say or was asked, scanning training corpora, and sending doubtful
+cases to people. **Refused uses:** surveillance or scoring of persons; bulk removal of political speech; deciding that
+something is unlawful, which a score cannot do; any penalty on a person from one score. The three state-interest labels
+only ever ask for review. **Limits:** it sees one text and at most one prompt: not the speaker, the reach or the
+situation; the truth of a claim is outside its sight; languages other than those listed are read by transfer and were
+not measured."""
 
 _DATA = """\
-The authored corpus is machine-assisted writing for this project, checked by the project's rules and gates; its held-back fifth
-of frames shares its writers with the training part, so results on it are higher than on writers the model has not seen.
+The authored corpus is machine-assisted writing for this project, checked by the project's rules and gates; its
+held-back fifth of frames shares its writers with the training part, so results on it are higher than on writers the
+model has not seen.
 Public sets know only some labels; the loss and the metrics skip what a row does not know. Training texts equal, after
 normalisation, to a text of any evaluation suite were removed, and a gate proved that none was left."""
 
@@ -66,7 +73,7 @@ def _metadata(report: Report) -> str:
 
 
 def _label_rows(report: Report) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for result in report.authored.labels:
         mark = " *" if result.positives < SMALL_CELL else ""
         rows.append(
@@ -122,7 +129,7 @@ def _definitions() -> str:
 
 
 def _source_rows(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     shares = manifest["recipe"]["data"]["sources"]
     for source in manifest["data"]["sources"]:
         dropped = sum(source["dropped"].values())
@@ -160,7 +167,8 @@ def _training(manifest: dict[str, Any]) -> str:
     )
     environment = ", ".join(f"{name} {version}" for name, version in manifest["environment"].items())
     backbone = "; ".join(f"{key}: {value}" for key, value in manifest["backbone"].items())
-    return f"Recipe `{manifest['recipe']['name']}`. Stations: {stations}.\n\nBackbone: {backbone}.\n\nEnvironment: {environment}."
+    recipe = manifest["recipe"]["name"]
+    return f"Recipe `{recipe}`. Stations: {stations}.\n\nBackbone: {backbone}.\n\nEnvironment: {environment}."
 
 
 def _citations() -> str:
@@ -181,7 +189,8 @@ def render_card(report: Report) -> str:
     Returns:
         Markdown with Hugging Face metadata, over-blocking first.
     """
-    taxonomy, manifest = load_taxonomy(), dict(report.manifest)
+    taxonomy = load_taxonomy()
+    manifest: dict[str, Any] = dict(report.manifest)
     note = f"Values in percent with 95 % bootstrap intervals, pairs drawn together. * fewer than {SMALL_CELL} rows."
     policies = [(name, policy.title, policy.description) for name, policy in sorted(load_policies().items())]
     acts = [(row.act, f"{row.lawful_flagged.n:,}", _marked(row.lawful_flagged)) for row in report.authored.acts]
@@ -201,32 +210,33 @@ def render_card(report: Report) -> str:
             _section(
                 "Accuracy",
                 markdown_table(("suite", "n", "Fineline", "floor", "others"), headline_rows(report)),
-                "Floor: character n-gram logistic regression on the same training rows. Others' figures are published ones, "
-                "not rerun:\n\n" + _citations(),
+                "Floor: character n-gram logistic regression on the same training rows. Others' figures are published "
+                "ones, not rerun:\n\n" + _citations(),
                 *_slice_sections(report),
             ),
             _section(
                 "By language",
                 "Held-back authored frames; development data, thresholds were chosen on them.",
-                markdown_table(("language", "n", "lawful flagged", "recall", "macro-F1", "pairs right"), _lang_rows(report)),
+                markdown_table(_LANG_HEADER, _lang_rows(report)),
             ),
             _section(
                 "By label",
-                markdown_table(("label", "positives", "precision", "recall", "F1", "AP", "calibration error"), _label_rows(report)),
+                markdown_table(_LABEL_HEADER, _label_rows(report)),
             ),
-            _section("Labels", _definitions(), "Policies:", markdown_table(("policy", "title", "what it does"), policies)),
+            _section(
+                "Labels", _definitions(), "Policies:", markdown_table(("policy", "title", "what it does"), policies)
+            ),
             _section(
                 "Data",
                 _DATA,
-                markdown_table(("source", "licence", "rows", "dropped", "share an epoch", "attribution"), _source_rows(manifest)),
+                markdown_table(_SOURCE_HEADER, _source_rows(manifest)),
             ),
             _section(
                 "Training and artefact",
                 _training(manifest),
                 "Differences from the trained model, in logits:",
-                markdown_table(("language", "rows", "fp32, largest", "int8, mean", "int8, largest"), _parity_rows(manifest)),
-                f"Speed on {report.speed.machine}, {report.speed.threads} threads, median {report.speed.tokens} tokens, "
-                f"n = {report.speed.n}: {report.speed.single_ms} ms a text alone, {report.speed.batch_ms} ms in a batch.",
+                markdown_table(_PARITY_HEADER, _parity_rows(manifest)),
+                speed_line(report),
             ),
         ]
     ) + "\n"  # fmt: skip

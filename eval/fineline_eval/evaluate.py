@@ -34,7 +34,7 @@ def _slices(
     names = np.array([row.meta.get(suite.slices, "") for row in rows])
     results = []
     for name in sorted(set(names.tolist()) - {""}):
-        chosen = np.flatnonzero(names == name)
+        chosen = np.flatnonzero(names == name).tolist()
         clusters = [rows[i].pair for i in chosen]
         results.append(
             SliceResult(
@@ -59,7 +59,7 @@ def evaluate_suite(suite: Suite, rows: Sequence[Record], train: Sequence[Record]
     flagged = scorer.flags(scorer.probabilities(suite.id, rows), suite.labels)
     floor, floor_rows = floor_flags(suite, train, [row.text for row in rows], sorted({row.lang for row in rows}))
     clusters = [row.pair for row in rows]
-    lawful = np.flatnonzero([suite.is_lawful_case(row) for row in rows])
+    lawful = [index for index, row in enumerate(rows) if suite.is_lawful_case(row)]
     names = [clusters[i] for i in lawful]
     return SuiteResult(
         id=suite.id,

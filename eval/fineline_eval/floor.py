@@ -1,4 +1,4 @@
-"""The floor: a character n-gram logistic regression on the same training rows. A model that is not above it is no model."""
+"""The floor: character n-gram logistic regression on the same training rows. What is not above it is no model."""
 
 from collections.abc import Sequence
 

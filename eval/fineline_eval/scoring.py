@@ -38,7 +38,8 @@ class Scorer:
             digest.update(f"{row.text}\x1f{row.context or ''}\x1e".encode("utf-8", "replace"))
         kept = self._cache / f"{name}-{digest.hexdigest()[:16]}.npy" if self._cache else None
         if kept is not None and kept.is_file():
-            return np.load(kept)
+            stored: NDArray[np.float32] = np.load(kept)
+            return stored
         task = self._progress.add_task(f"scoring {name}", total=len(rows))
         parts = []
         for low in range(0, len(rows), _CHUNK):
@@ -55,4 +56,5 @@ class Scorer:
         """Whether any of the labels is flagged under the classifier's policy, shape (rows,)."""
         thresholds = self.classifier.bundle.meta.thresholds[self.classifier.policy]
         columns = [self.classifier.labels.index(label) for label in labels]
-        return (probabilities[:, columns] >= [thresholds[label] for label in labels]).any(axis=1)
+        reached = probabilities[:, columns] >= np.array([thresholds[label] for label in labels])
+        return np.asarray(reached.any(axis=1), dtype=np.bool_)

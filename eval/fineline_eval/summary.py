@@ -1,6 +1,7 @@
 """Short tables from a report: for the terminal, and for the README's results block."""
 
 import re
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -109,11 +110,20 @@ def summary_table(report: Report) -> Table:
     return table
 
 
-def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table."""
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def speed_line(report: Report) -> str:
+    """Milliseconds a text, with the machine named."""
+    speed = report.speed
+    return (
+        f"Speed on {speed.machine}, {speed.threads} threads, median {speed.tokens} tokens, n = {speed.n}: "
+        f"{speed.single_ms} ms a text alone, {speed.batch_ms} ms in a batch."
+    )
 
 
 def results_block(report: Report) -> str:
@@ -123,18 +133,23 @@ def results_block(report: Report) -> str:
     )
     head = markdown_table(("suite", "n", "Fineline, % (95 % interval)", "floor, %", "others, %"), headline_rows(report))
     authored = report.authored
+    lead = (
+        f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic regression on "
+        "the same training rows, judged on the same test rows. Published figures are other authors' own, not rerun."
+    )
+    held_back = (
+        f"Held-back authored frames (development data: thresholds were chosen on them): {authored.n:,} texts in "
+        f"{len(authored.langs)} languages; {shown(authored.pairs_right)} % of {authored.pairs:,} act-against-topic pairs "
+        f"right on both sides; mean F1 over {len(authored.labels)} labels {number(authored.macro_f1_labels)} %."
+    )
     return "\n\n".join(
         [
             BEGIN,
-            f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic regression on "
-            "the same training rows, judged on the same test rows. Published figures are other authors' own and were not rerun.",
+            lead,
             over,
             head,
-            f"Held-back authored frames (development data: thresholds were chosen on them): {authored.n:,} texts in "
-            f"{len(authored.langs)} languages; {shown(authored.pairs_right)} % of {authored.pairs:,} act-against-topic pairs "
-            f"right on both sides; mean F1 over {len(authored.labels)} labels {number(authored.macro_f1_labels)} %.",
-            f"Speed on {report.speed.machine}, {report.speed.threads} threads, median {report.speed.tokens} tokens, "
-            f"n = {report.speed.n}: {report.speed.single_ms} ms a text alone, {report.speed.batch_ms} ms in a batch.",
+            held_back,
+            speed_line(report),
             END,
         ]
     )

@@ -110,7 +110,7 @@ class Classifier:
         if self._engine.outputs != len(self.labels):
             raise BundleError(
                 "bundle_labels",
-                f"{bundle.path}: the model has {self._engine.outputs} outputs for {len(self.labels)} labels; export again.",
+                f"{bundle.path}: {self._engine.outputs} outputs for {len(self.labels)} labels; export it again.",
             )
         calibration = [bundle.meta.calibration[label] for label in self.labels]
         self._scale = np.array([entry.scale for entry in calibration])

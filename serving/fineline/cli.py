@@ -1,4 +1,4 @@
-"""The command ``fineline``. Training and evaluation add their commands through the entry points ``fineline.commands``."""
+"""The command ``fineline``; training and evaluation add theirs through the entry points ``fineline.commands``."""
 
 import importlib.metadata
 import json

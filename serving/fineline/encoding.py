@@ -60,6 +60,13 @@ class Window:
     context_cut: bool = False
 
 
+def _marker(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ConfigError("tokenizer_markers", f"The tokenizer lacks {token}; Fineline needs XLM-R style markers.")
+    return found
+
+
 class Encoder:
     """Turns texts into windows; safe to share between threads.
 
@@ -75,9 +82,9 @@ class Encoder:
         self.tokenizer = tokenizer
         self.spec = spec
         self.view = view
-        self.pad = int(tokenizer.token_to_id("<pad>"))
-        self._begin = int(tokenizer.token_to_id("<s>"))
-        self._end = int(tokenizer.token_to_id("</s>"))
+        self.pad = _marker(tokenizer, "<pad>")
+        self._begin = _marker(tokenizer, "<s>")
+        self._end = _marker(tokenizer, "</s>")
 
     def encode(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[list[Window]]:
         """Encode texts.

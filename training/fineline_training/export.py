@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from fineline_training.backbone import Q4_BLOCK, WordTable
+from fineline_training.backbone import Q4_BLOCK, WordTable, pack_words
 from fineline_training.model import SafetyModel
 
 OPSET = 20
@@ -43,6 +43,8 @@ def export_fp32(model: SafetyModel, path: Path) -> None:
             dynamo=True,
             verbose=False,
         )
+    if program is None:
+        raise RuntimeError("torch.onnx returned no program")
     program.save(str(path), external_data=False)
 
 
@@ -91,7 +93,7 @@ def _round_words_q4(weights: NDArray[np.float32]) -> WordTable:
     scales = (extreme / -8).astype(np.float16)
     safe = np.where(scales == 0, np.float16(1), scales).astype(np.float32)
     levels = np.clip(np.rint(blocks / safe[..., None]) + 8, 0, 15).astype(np.uint8).reshape(weights.shape)
-    return WordTable(nibbles=levels[:, 0::2] | (levels[:, 1::2] << 4), scales=scales)
+    return pack_words(levels, scales)
 
 
 def export_int8(
@@ -106,7 +108,7 @@ def export_int8(
         table: The backbone's own 4-bit words when they stayed frozen.
         keep_fp32: Names of nodes that stay in fp32.
     """
-    words = model.encoder.get_input_embeddings().weight.detach().numpy()
+    words: NDArray[np.float32] = model.words.weight.detach().numpy()
     with tempfile.TemporaryDirectory() as folder:
         quantised = Path(folder) / "int8.onnx"
         plain = onnx.load(fp32)

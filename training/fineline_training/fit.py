@@ -106,7 +106,7 @@ class Fit:
         random.seed(seed)
         torch.set_flush_denormal(True)
         if spec.freeze_words:
-            model.encoder.get_input_embeddings().weight.requires_grad_(False)
+            model.words.weight.requires_grad_(False)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if spec.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
         )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 HEAD_PRIOR = -3.0
-"""Initial bias of every output: about 5 % of rows are positive; from zero the first hundreds of steps only learn that."""
+"""Initial bias of every output: about 5 % of rows are positive, and from zero the first steps only learn that."""
 
 
 class SafetyModel(nn.Module):
@@ -27,6 +27,13 @@ class SafetyModel(nn.Module):
         self.head = nn.Linear(encoder.config.hidden_size, labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.constant_(self.head.bias, HEAD_PRIOR)
+
+    @property
+    def words(self) -> nn.Embedding:
+        """The word embeddings."""
+        table = self.encoder.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Logits, float, shape (batch, labels), from three int64 inputs of shape (batch, tokens)."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fineline.errors import DataError
 from fineline.files import replacing
@@ -85,7 +85,7 @@ class Rows(NamedTuple):
     refused: list[Refusal]
 
 
-class _BadRow(ValueError):
+class _BadRowError(ValueError):
     """A row breaks the schema; the message is the reason given to the user."""
 
 
@@ -94,19 +94,19 @@ def _string(row: Mapping[str, Any], key: str, default: str = "") -> str:
     if value is None:
         return default
     if not isinstance(value, str):
-        raise _BadRow(f"'{key}' must be a string")
+        raise _BadRowError(f"'{key}' must be a string")
     if any("\ud800" <= char <= "\udfff" for char in value):
-        raise _BadRow(f"'{key}' is not valid UTF-8")
+        raise _BadRowError(f"'{key}' is not valid UTF-8")
     return value
 
 
 def _ids(value: object, key: str) -> list[str]:
     known = load_taxonomy().ids
     if not isinstance(value, list):
-        raise _BadRow(f"'{key}' must be a list of label ids")
+        raise _BadRowError(f"'{key}' must be a list of label ids")
     for number, label in enumerate(value, 1):
         if label not in known:
-            raise _BadRow(f"entry {number} of '{key}' is not a label id of the taxonomy")
+            raise _BadRowError(f"entry {number} of '{key}' is not a label id of the taxonomy")
     return value
 
 
@@ -117,14 +117,14 @@ def _labels(row: Mapping[str, Any]) -> dict[str, int]:
         _ids(list(value), "labels")
         labels = {label: mark for label, mark in value.items() if mark is not None}
         if any(mark not in (0, 1) for mark in labels.values()):
-            raise _BadRow("every value of 'labels' must be 0 or 1; leave unknown labels out")
+            raise _BadRowError("every value of 'labels' must be 0 or 1; leave unknown labels out")
         return {label: int(mark) for label, mark in labels.items()}
     if not isinstance(value, list):
-        raise _BadRow("'labels' is missing; give {id: 0|1}, or a list of ids with 'known'")
+        raise _BadRowError("'labels' is missing; give {id: 0|1}, or a list of ids with 'known'")
     positive = _ids(value, "labels")
     known = row.get("known")
     if known is None:
-        raise _BadRow("a list of 'labels' needs 'known': \"all\" or the list of ids that were checked")
+        raise _BadRowError("a list of 'labels' needs 'known': \"all\" or the list of ids that were checked")
     checked = list(load_taxonomy().ids) if known == "all" else _ids(known, "known")
     return dict.fromkeys(checked, 0) | dict.fromkeys(positive, 1)
 
@@ -142,16 +142,16 @@ def parse_row(row: object, *, source: str = "") -> Record:
         ValueError: The row breaks the schema; the message is the reason and holds no text.
     """
     if not isinstance(row, dict):
-        raise _BadRow("the row is not an object")
+        raise _BadRowError("the row is not an object")
     text = _string(row, "text")
     if not text.strip():
-        raise _BadRow("'text' is missing or empty")
+        raise _BadRowError("'text' is missing or empty")
     split = _string(row, "split") or "train"
     if split not in SPLITS:
-        raise _BadRow(f"'split' must be one of {', '.join(SPLITS)}")
+        raise _BadRowError(f"'split' must be one of {', '.join(SPLITS)}")
     meta = row.get("meta") or {}
     if not isinstance(meta, dict) or not all(isinstance(part, str) for pair in meta.items() for part in pair):
-        raise _BadRow("'meta' must map strings to strings")
+        raise _BadRowError("'meta' must map strings to strings")
     return Record(
         text=text,
         context=_string(row, "context") or None,
@@ -188,12 +188,12 @@ def _csv_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
         except StopIteration:
             return
         except csv.Error:
-            yield reader.line_num, _BadRow("not valid CSV; check the quotes")
+            yield reader.line_num, _BadRowError("not valid CSV; check the quotes")
             continue
         if header is None:
             header = cells
         elif len(cells) != len(header):
-            yield reader.line_num, _BadRow(f"{len(cells)} cells under a header of {len(header)}")
+            yield reader.line_num, _BadRowError(f"{len(cells)} cells under a header of {len(header)}")
         else:
             row: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
             if row.get("known") and "labels" not in row:
@@ -201,7 +201,7 @@ def _csv_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
             try:
                 yield reader.line_num, row | {k: _cell(row[k]) for k in ("labels", "known", "meta") if k in row}
             except ValueError:
-                yield reader.line_num, _BadRow("'labels', 'known' or 'meta' is not valid JSON")
+                yield reader.line_num, _BadRowError("'labels', 'known' or 'meta' is not valid JSON")
 
 
 def _json_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
@@ -210,7 +210,7 @@ def _json_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
             try:
                 yield number, json.loads(line)
             except ValueError:
-                yield number, _BadRow("not valid JSON")
+                yield number, _BadRowError("not valid JSON")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
@@ -254,10 +254,10 @@ def read_rows(path: Path, *, source: str = "") -> Rows:
     try:
         for line, row in _raw_rows(path):
             try:
-                if isinstance(row, _BadRow):
+                if isinstance(row, _BadRowError):
                     raise row
                 records.append(parse_row(row, source=source or path.name.split(".")[0]))
-            except _BadRow as bad:
+            except _BadRowError as bad:
                 refused.append(Refusal(path.name, line, str(bad)))
     except FileNotFoundError:
         raise DataError("rows_missing", f"{path}: no such file; check the path.") from None

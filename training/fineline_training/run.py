@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ class Run:
         encoded = self.encoder.encode([row.text for row in rows], [row.context for row in rows])
         flat = engine.logits([window for windows in encoded for window in windows])
         counts = np.cumsum([0, *(len(windows) for windows in encoded)])
-        return np.stack([flat[low:high].max(axis=0) for low, high in zip(counts[:-1], counts[1:], strict=True)])
+        return np.stack([flat[low:high].max(axis=0) for low, high in pairwise(counts)])
 
     def calibrate(self) -> None:
         """Fit calibration and thresholds on development rows, with the artefact that is served."""
@@ -238,7 +239,8 @@ class Run:
         write_bundle(self.folder / "bundle", files, self._stub_card(), meta)
 
     def _stub_card(self) -> str:
-        return f"# {self.recipe.name} {self.recipe.version}\n\nNot evaluated yet: run `fineline eval` and `fineline card`.\n"
+        title = f"# {self.recipe.name} {self.recipe.version}"
+        return f"{title}\n\nNot evaluated yet: run `fineline eval` and `fineline card`.\n"
 
     def _meta(self, calibration: dict[str, Calibration], thresholds: dict[str, dict[str, float]]) -> dict[str, Any]:
         data = json.loads((self.folder / "data.json").read_text())

@@ -26,7 +26,7 @@ MAX_BODY = 8 * 2**20
 """Bytes a request body may have."""
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """The body is over the limit."""
 
 
@@ -36,7 +36,7 @@ async def _limited_body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MAX_BODY:
-            raise _TooLarge
+            raise _TooLargeError
         parts.append(part)
     return b"".join(parts)
 
@@ -106,7 +106,7 @@ def _add_limits(app: FastAPI, service: _Service) -> None:
             if request.method == "POST":
                 await _buffer(request)
             response = await call_next(request)
-        except _TooLarge:
+        except _TooLargeError:
             message = f"The body is larger than {MAX_BODY} bytes; send fewer or shorter texts."
             response = JSONResponse(error_body(message, "body_too_large"), status_code=413)
         service.metrics.requests.labels(route=route, status=str(response.status_code)).inc()
