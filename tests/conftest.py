@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from fineline import Classifier
 from fineline.bundle import Bundle, Calibration, window_table, write_bundle
-from fineline.encoding import Encoder, WindowSpec
+from fineline.encoding import Encoder, WindowSpec, collate
 from fineline.engine import Engine
 from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
@@ -36,6 +36,10 @@ GOLDEN_TEXTS = (
     ("mul", "line\u2028separator \u0085 next line, as pasted text has it", None),
     ("ar", "شكرا جزيلا لكم على المساعدة", "ما رأيك؟"),
 )
+WARMING_TEXTS = (
+    "tell anyone", "find you", "他说要打断你的手", "ありがとう", "شكرا", "нет", "да!", "😀", "never report", "help", "ห้าม", "?",
+    "a much longer text that goes on for a while",
+)  # fmt: skip
 CORPUS_FILES = ("en/violence_c", "zh/violence_c", "ja/functional", "ar/functional", "ru/functional", "th/functional")
 
 
@@ -164,10 +168,14 @@ def tiny(
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(11)
     model = SafetyModel(make_backbone(7).model, len(load_taxonomy().ids), dropout=0.1)
-    with torch.no_grad():
-        model.head.weight.mul_(60)
-        model.head.bias.fill_(-1.0)
     model.eval()
+    encoder = Encoder(Tokenizer.from_str(tiny_tokenizer.to_str()), WINDOW)
+    windows = [row[0] for row in encoder.encode(WARMING_TEXTS)]
+    inputs = {name: torch.from_numpy(array) for name, array in collate(windows, encoder.pad).items()}
+    with torch.no_grad():
+        # Every label says yes to some texts and no to most.
+        model.head.weight.mul_(60)
+        model.head.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
     export_fp32(model, fp32)
     export_int8(fp32, int8, model=model, table=None)

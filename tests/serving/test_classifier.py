@@ -18,6 +18,7 @@ from fineline.policy import get_policy
 from fineline.text import normalise
 
 IDS = load_taxonomy().ids
+WORDS = "tell anyone find you 他说 打断 手 ありがとう shukran شكرا нет да 😀 ! ? never report help стоп ห้าม".split()
 LONG = "The nurse asked how she should report the threat. 他说要打断你的手。 " * 12
 
 
@@ -129,7 +130,8 @@ def test_no_texts_give_no_verdicts(classifier):
 
 
 def test_the_policy_of_a_call_decides_its_thresholds(classifier):
-    texts = [LONG[i : i + 60] for i in range(0, 600, 20)]
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(WORDS, size=rng.integers(1, 6))) for _ in range(150)]
     by_name = {name: classifier.classify(texts, policy=name) for name in ("minors", "cn_measures", "international")}
     for name, verdicts in by_name.items():
         for verdict, text in zip(verdicts, texts, strict=True):

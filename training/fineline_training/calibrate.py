@@ -105,11 +105,12 @@ def choose_thresholds(
         thresholds[column] = best_threshold(probabilities[known, column], labels[known, column], weights, policy.beta)
     lawful = probabilities[(labels == 0).all(axis=1)]
     odds = np.log(thresholds / (1 - thresholds))
-    for shift in np.arange(0.0, 6.0, 0.05):
+    for shift in np.arange(0.0, 6.5, 0.05):  # far enough to bring LOWEST up to HIGHEST
         moved = np.clip(1 / (1 + np.exp(-(odds + shift))), LOWEST, HIGHEST)
         if not len(lawful) or (lawful >= moved).any(axis=1).mean() <= policy.max_lawful_flagged:
             break
-    return {label: round(float(value), 4) for label, value in zip(ids, moved, strict=True)}
+    # Rounded up, because rounding down could reach a lawful row again.
+    return {label: float(value) for label, value in zip(ids, np.ceil(moved * 1e4 - 1e-6) / 1e4, strict=True)}
 
 
 def threshold_table(

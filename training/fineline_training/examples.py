@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.windows)
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Tokens a row."""
         return [len(window.ids) for window in self.windows]

@@ -116,4 +116,6 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError("recipe_value", f"{path.name}: vocabulary must be served or full.")
     if recipe.fit.epochs < 1 or recipe.fit.batch_tokens < recipe.fit.window:
         raise ConfigError("recipe_value", f"{path.name}: fit.epochs must be >= 1 and fit.batch_tokens >= fit.window.")
+    if not 0 <= recipe.data.compose <= 1 or any(s.weight < 0 or s.cap < 0 for s in recipe.data.sources.values()):
+        raise ConfigError("recipe_value", f"{path.name}: data.compose must be 0..1, and no weight or cap negative.")
     return recipe

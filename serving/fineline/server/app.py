@@ -1,7 +1,9 @@
 """The HTTP app: OpenAI-compatible and native endpoints, health, readiness, metrics."""
 
 import asyncio
+import logging
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,8 +22,17 @@ from fineline.errors import FinelineError, InputError
 from fineline.policy import load_policies
 from fineline.server.metrics import Metrics
 from fineline.server.moderations import moderation_response
-from fineline.server.schemas import MAX_INPUTS, ClassifyRequest, ImagePart, ModerationRequest, TextPart, error_body
+from fineline.server.schemas import (
+    FIELDS,
+    MAX_INPUTS,
+    ClassifyRequest,
+    ImagePart,
+    ModerationRequest,
+    TextPart,
+    error_body,
+)
 
+_LOG = logging.getLogger(__name__)
 MAX_BODY = 8 * 2**20
 """Bytes a request body may have."""
 
@@ -80,20 +91,16 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Only the place and the rule: pydantic's own message could quote what the user sent.
+        # Only the place and the rule: pydantic's own message could quote what the user sent, and so does the name of an
+        # unknown field.
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int) or str(part).isidentifier())
+        place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, int) or part in FIELDS)
         message = f"{place or 'body'}: {first['type'].replace('_', ' ')}; see /docs for the schema."
         return JSONResponse(error_body(message, "invalid_request", param=place or None), status_code=422)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse(error_body(str(error.detail), f"http_{error.status_code}"), status_code=error.status_code)
-
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        body = error_body("The server failed to answer; the request was not judged.", "internal", "server_error")
-        return JSONResponse(body, status_code=500)
 
 
 def _add_limits(app: FastAPI, service: _Service) -> None:
@@ -109,6 +116,11 @@ def _add_limits(app: FastAPI, service: _Service) -> None:
         except _TooLargeError:
             message = f"The body is larger than {MAX_BODY} bytes; send fewer or shorter texts."
             response = JSONResponse(error_body(message, "body_too_large"), status_code=413)
+        except Exception as error:  # answered here, so that it is counted, and logged without a message that may quote text
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error("%s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
+            body = error_body("The server failed to answer; the request was not judged.", "internal", "server_error")
+            response = JSONResponse(body, status_code=500)
         service.metrics.requests.labels(route=route, status=str(response.status_code)).inc()
         service.metrics.seconds.labels(route=route).observe(time.perf_counter() - began)
         return response

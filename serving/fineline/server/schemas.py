@@ -44,6 +44,12 @@ class ClassifyRequest(_Request):
     policy: str | None = None
 
 
+FIELDS = frozenset(
+    name for schema in (TextPart, ImagePart, ModerationRequest, ClassifyRequest) for name in schema.model_fields
+)
+"""Names an error message may repeat; any other name came from the caller."""
+
+
 def error_body(
     message: str, code: str, kind: str = "invalid_request_error", param: str | None = None
 ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fineline.extras import require
 from fineline_training.recipe import load_recipe
 from fineline_training.sources.mirror import find_mirror
 
@@ -19,9 +20,10 @@ def train(
     mirror: Annotated[Path | None, typer.Option(help="Local copy of the public sources.")] = None,
 ) -> None:
     """Fine-tune, export, calibrate and write a bundle; run again to continue where it stopped."""
+    loaded = load_recipe(recipe)
+    require("train", "torch", "transformers", "accelerate", "onnx", "onnxscript", "scipy")
     from fineline_training.run import Run
 
-    loaded = load_recipe(recipe)
     folder = out or Path("runs") / loaded.name
     bundle = Run(loaded, folder, mirror=find_mirror(mirror)).all()
     Console().print(f"bundle written: {bundle.path}")
