@@ -37,8 +37,8 @@ GOLDEN_TEXTS = (
     ("ar", "شكرا جزيلا لكم على المساعدة", "ما رأيك؟"),
 )
 WARMING_TEXTS = (
-    "tell anyone", "find you", "他说要打断你的手", "ありがとう", "شكرا", "нет", "да!", "😀", "never report", "help", "ห้าม", "?",
-    "a much longer text that goes on for a while",
+    "tell anyone", "find you", "他说要打断你的手", "ありがとう", "شكرا", "нет", "да!", "😀", "never report", "help",
+    "ห้าม", "?", "a much longer text that goes on for a while",
 )  # fmt: skip
 CORPUS_FILES = ("en/violence_c", "zh/violence_c", "ja/functional", "ar/functional", "ru/functional", "th/functional")
 
@@ -101,7 +101,6 @@ def make_backbone(tiny_tokenizer: Tokenizer) -> Callable[[int], "Backbone"]:
         torch.manual_seed(seed)
         model = BertModel(config, add_pooling_layer=False)
         return Backbone(
-            name="tiny",
             model=model,
             tokenizer=Tokenizer.from_str(tiny_tokenizer.to_str()),
             word_table=None,
@@ -145,11 +144,18 @@ def write_tiny_bundle(folder: Path, name: str, onnx: Path, tokenizer: Tokenizer)
     assert all(len(windows) == 1 for windows in encoded), "golden texts must fit one window"
     logits = Engine(onnx, pad=encoder.pad, threads=1).logits([windows[0] for windows in encoded])
     rows = [
-        {"text": text, **({"context": context} if context else {}), "lang": lang, "logits": [round(float(x), 4) for x in r]}
+        {
+            "text": text,
+            **({"context": context} if context else {}),
+            "lang": lang,
+            "logits": [round(float(x), 4) for x in r],
+        }
         for (lang, text, context), r in zip(GOLDEN_TEXTS, logits, strict=True)
     ]
     golden = folder / f"{name}.golden.jsonl"
-    golden.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    golden.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n"
+    )
     saved = folder / f"{name}.tokenizer.json"
     tokenizer.save(str(saved))
     files = {"model.onnx": onnx, "tokenizer.json": saved, "golden.jsonl": golden}

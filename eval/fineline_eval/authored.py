@@ -17,7 +17,9 @@ CALIBRATION_BINS = 10
 
 
 def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Expected calibration error with ten equal-width bins (Guo et al. 2017)."""
+    """Expected calibration error with ten equal-width bins (Guo et al. 2017); NaN without a row."""
+    if not len(probabilities):
+        return float("nan")
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     error = 0.0
     for index in range(CALIBRATION_BINS):
@@ -31,7 +33,8 @@ def pair_outcomes(rows: Sequence[Record], right: NDArray[np.bool_]) -> tuple[NDA
     """Pairs with both a flagged and a lawful text: whether all of their texts are judged right; frames; languages."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
-        members[row.pair].append(index)
+        if row.pair:
+            members[row.pair].append(index)
     outcomes, frames, langs = [], [], []
     for indices in members.values():
         flagged = {any(rows[i].labels.values()) for i in indices}
@@ -54,6 +57,7 @@ def _labels(
         scores = probabilities[known, column]
         names = [c for c, k in zip(clusters, known, strict=True) if k]
         found = metrics_of(truth, scores >= thresholds[label], names, ("precision", "recall", "f1"))
+        area = average_precision_score(truth, scores) if truth.any() else float("nan")
         results.append(
             LabelResult(
                 label=label,
@@ -61,7 +65,7 @@ def _labels(
                 precision=found["precision"],
                 recall=found["recall"],
                 f1=found["f1"],
-                average_precision=round(float(average_precision_score(truth, scores)), 4) if truth.any() else 0.0,
+                average_precision=round(float(area), 4),
                 calibration_error=calibration_error(scores, truth),
             )
         )
@@ -109,12 +113,13 @@ def evaluate_authored(
             )
         )
     labels = _labels(rows, probabilities, thresholds, clusters)
+    scores = [label.f1.value for label in labels if label.positives]
     return Authored(
         n=len(rows),
         pairs=len(outcomes),
         pairs_right=share(outcomes, frames),
         lawful_flagged=lawful(np.ones(len(rows), dtype=np.bool_)),
-        macro_f1_labels=round(float(np.mean([label.f1.value for label in labels if label.positives])), 4),
+        macro_f1_labels=round(float(np.mean(scores)), 4) if scores else float("nan"),
         labels=labels,
         langs=tuple(by_lang),
         acts=tuple(

@@ -21,6 +21,7 @@ from fineline_eval.scoring import Scorer
 from fineline_eval.suites import Suite, load_suites, read_suite
 from fineline_training.build import build_dataset
 from fineline_training.records import Record
+from fineline_training.sources.registry import AUTHORED
 
 _METRICS = ("weighted_f1", "macro_f1", "f1", "precision", "recall", "lawful_flagged")
 _SPEED_ROWS = 200
@@ -126,10 +127,10 @@ def evaluate(
     meta = classifier.bundle.meta
     data = meta.manifest.get("data", {})
     listed = [row["id"] for row in data.get("sources", [])] if isinstance(data, dict) else []
-    sources = listed if mirror is not None else ["authored"]
-    built = build_dataset(sources, mirror, required=False, progress=True)
-    train = [row for row in built.records if row.split == "train"]
-    authored = [row for row in built.records if row.split == "dev" and row.source == "authored"]
+    sources = listed if mirror is not None else []
+    built = build_dataset([*sources, AUTHORED], mirror, required=False, progress=True)
+    train = [row for row in built.records if row.split == "train" and row.source in sources]
+    authored = [row for row in built.records if row.split == "dev" and row.source == AUTHORED]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     results, missing = [], []
     with Progress(*columns, console=console) as progress:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDClassifier
 
+from fineline.errors import DataError
 from fineline.text import normalise
 from fineline_eval.suites import Suite
 from fineline_training.records import Record
@@ -37,10 +38,19 @@ def floor_flags(
 
     Returns:
         Flags at probability 0.5, shape (texts,), and the number of training rows.
+
+    Raises:
+        DataError: The training rows do not hold both classes.
     """
     wanted = set(langs)
     rows = [(row, floor_truth(suite, row)) for row in train if row.lang in wanted]
     known = [(row.text, truth) for row, truth in rows if truth is not None]
+    if len({truth for _, truth in known}) < 2:
+        raise DataError(
+            "floor_rows",
+            f"Suite '{suite.id}': the bundle's training sources hold no rows of both classes in {', '.join(langs)}; "
+            "give a mirror that has them.",
+        )
     vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), n_features=2**20, alternate_sign=False)
     features = vectorizer.transform(normalise(text).text for text, _ in known)
     model = SGDClassifier(

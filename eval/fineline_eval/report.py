@@ -12,6 +12,8 @@ from fineline.files import write_text
 from fineline_eval.metrics import Metric
 
 REPORT_SCHEMA = 1
+_NUMBERS = frozenset({"value", "low", "high", "average_precision", "calibration_error", "macro_f1_labels"})
+"""Fields that may be NaN: null in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,19 +145,12 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(value: Any) -> Any:
+    """Undo ``_plain``: null is NaN where a number belongs, and an absent part elsewhere."""
     if isinstance(value, dict):
-        metric = {"value", "low", "high", "n"} == set(value)
-        return {k: float("nan") if metric and v is None else _restored(v) for k, v in value.items()}
+        given = {key: entry for key, entry in value.items() if entry is not None or key in _NUMBERS}
+        return {key: float("nan") if entry is None else _restored(entry) for key, entry in given.items()}
     if isinstance(value, list):
         return [_restored(entry) for entry in value]
-    return value
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
-    if isinstance(value, list):
-        return [_without_null(entry) for entry in value]
     return value
 
 
@@ -180,4 +175,6 @@ def read_report(path: Path) -> Report:
         raise ConfigError(
             "report_schema", f"{path}: not a report of schema {REPORT_SCHEMA}; run 'fineline eval' again."
         )
-    return build(Report, _without_null(_restored(raw)), path.name)
+    # The manifest is the bundle's own: it is kept as it stands.
+    kept = {"manifest": raw["manifest"]} if "manifest" in raw else {}
+    return build(Report, _restored(raw) | kept, path.name)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from fineline import Classifier
+from fineline.bundle import MODEL, TOKENIZER
 from fineline.files import replacing
 from fineline_training.records import Record
 
@@ -26,7 +27,9 @@ class Scorer:
 
     def __init__(self, classifier: Classifier, cache: Path | None, progress: Progress) -> None:
         self.classifier, self._cache, self._progress = classifier, cache, progress
-        self._bundle = classifier.bundle.meta.files["model.onnx"]
+        meta = classifier.bundle.meta
+        # All that logits depend on besides the rows; calibration and thresholds come after them.
+        self._bundle = repr((meta.files[MODEL], meta.files[TOKENIZER], meta.window, meta.view, meta.normaliser))
 
     def probabilities(self, name: str, rows: Sequence[Record]) -> NDArray[np.float64]:
         """Calibrated probabilities, shape (rows, labels), in row order."""

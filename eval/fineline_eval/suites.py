@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 
 from fineline.config import build, read_toml
-from fineline.errors import ConfigError
+from fineline.errors import ConfigError, DataError
 from fineline.taxonomy import load_taxonomy
 from fineline_training.records import Record
+from fineline_training.sources.mirror import State, source_status
 from fineline_training.sources.readers import read_use
 from fineline_training.sources.registry import find_source
 
@@ -87,4 +88,10 @@ def read_suite(suite: Suite, mirror: Path) -> list[Record]:
     Raises:
         DataError: The mirror lacks the source, or a file was altered.
     """
-    return [row for row in read_use(find_source(suite.source), mirror, "eval") if isinstance(row, Record)]
+    source = find_source(suite.source)
+    state = source_status(source, mirror).state
+    if state is State.MISSING:
+        raise DataError("source_missing", f"{source.id}: not in the mirror {mirror}; run 'fineline data pull'.")
+    if state is State.MISMATCH:
+        raise DataError("provenance_hash", f"{source.id}: a file is not the pinned one; run 'fineline data pull'.")
+    return [row for row in read_use(source, mirror, "eval") if isinstance(row, Record)]

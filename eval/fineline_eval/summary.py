@@ -1,6 +1,5 @@
 """Short tables from a report: for the terminal, and for the README's results block."""
 
-import re
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -133,14 +132,16 @@ def results_block(report: Report) -> str:
     )
     head = markdown_table(("suite", "n", "Fineline, % (95 % interval)", "floor, %", "others, %"), headline_rows(report))
     authored = report.authored
+    with_rows = sum(1 for label in authored.labels if label.positives)
     lead = (
-        f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic regression on "
-        "the same training rows, judged on the same test rows. Published figures are other authors' own, not rerun."
+        f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic "
+        "regression on all training rows of the same sources that know the target, judged on the same test rows. "
+        "Published figures are other authors' own, not rerun."
     )
     held_back = (
         f"Held-back authored frames (development data: thresholds were chosen on them): {authored.n:,} texts in "
-        f"{len(authored.langs)} languages; {shown(authored.pairs_right)} % of {authored.pairs:,} act-against-topic pairs "
-        f"right on both sides; mean F1 over {len(authored.labels)} labels {number(authored.macro_f1_labels)} %."
+        f"{len(authored.langs)} languages; {shown(authored.pairs_right)} % of {authored.pairs:,} act-against-topic "
+        f"pairs right on both sides; mean F1 over {with_rows} labels {number(authored.macro_f1_labels)} %."
     )
     return "\n\n".join(
         [
@@ -161,6 +162,7 @@ def replace_results(readme: str, report: Report) -> str:
     Raises:
         ConfigError: The README has no block.
     """
-    if BEGIN not in readme or END not in readme:
+    begin, end = readme.find(BEGIN), readme.find(END)
+    if begin < 0 or end < begin:
         raise ConfigError("readme_block", f"The README has no results block: add the lines '{BEGIN}' and '{END}'.")
-    return re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: results_block(report), readme, flags=re.DOTALL)
+    return readme[:begin] + results_block(report) + readme[end + len(END) :]

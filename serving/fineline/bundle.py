@@ -1,5 +1,6 @@
 """The bundle: one folder that holds a model and all that its verdicts depend on; written whole, checked on loading."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fineline.calibration import Calibration
 from fineline.config import build
 from fineline.encoding import WindowSpec
 from fineline.errors import BundleError, ConfigError
@@ -29,14 +31,6 @@ DEFAULT_NAME = "fineline-1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Platt scaling of one label: probability = sigmoid(scale x logit + shift)."""
-
-    scale: float
-    shift: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class BundleMeta:
     """Content of ``bundle.json``.
 
@@ -55,6 +49,7 @@ class BundleMeta:
         golden_tolerance: Largest difference in logits allowed against ``golden.jsonl``.
         files: File name to sha256.
         manifest: Recipe, sources with licences and row counts, backbone, environment of the training run.
+        digest: sha256 of all the other entries, so that a changed threshold is noticed like a changed weight.
     """
 
     schema: int
@@ -71,6 +66,7 @@ class BundleMeta:
     golden_tolerance: float
     files: dict[str, str]
     manifest: dict[str, object]
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +99,8 @@ def default_bundle_path() -> Path:
     )
 
 
-def _read_meta(path: Path) -> BundleMeta:
+def _read_meta(path: Path) -> tuple[BundleMeta, str]:
+    """The entries, and the digest they have now."""
     file = path / META
     if not path.is_dir() or not file.is_file():
         raise BundleError("bundle_missing", f"{path}: no bundle here ({META} is missing); give the folder of a bundle.")
@@ -114,12 +111,18 @@ def _read_meta(path: Path) -> BundleMeta:
             raise BundleError(
                 "bundle_schema", f"{file}: schema {schema}, this release reads {SCHEMA}; export it again."
             )
-        return build(BundleMeta, raw, META)
+        return build(BundleMeta, raw, META), _digest(raw)
     except (json.JSONDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise BundleError("bundle_meta", f"{file}: not a readable {META}: {error}.") from None
 
 
-def _check(path: Path, meta: BundleMeta) -> None:
+def _digest(meta: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of all entries but the digest itself."""
+    entries = {name: value for name, value in meta.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _check(path: Path, meta: BundleMeta, digest: str) -> None:
     taxonomy = load_taxonomy()
     if unknown := [label for label in meta.labels if label not in taxonomy.ids]:
         raise BundleError("bundle_labels", f"{path}: label '{unknown[0]}' is not in taxonomy {taxonomy.version}.")
@@ -133,6 +136,10 @@ def _check(path: Path, meta: BundleMeta) -> None:
         )
     if set(meta.calibration) != set(meta.labels):
         raise BundleError("bundle_calibration", f"{path}: calibration and labels differ; export the bundle again.")
+    if any(entry.scale <= 0 for entry in meta.calibration.values()):
+        raise BundleError(
+            "bundle_calibration", f"{path}: a calibration scale is not positive; export the bundle again."
+        )
     for policy in load_policies():
         if set(meta.thresholds.get(policy, {})) != set(meta.labels):
             raise BundleError("bundle_thresholds", f"{path}: no full thresholds for policy '{policy}'; export again.")
@@ -143,6 +150,8 @@ def _check(path: Path, meta: BundleMeta) -> None:
             raise BundleError(
                 "bundle_hash_mismatch", f"{path}: {name} was changed or cut; copy the whole folder again."
             )
+    if meta.digest != digest:
+        raise BundleError("bundle_hash_mismatch", f"{path}: {META} was changed; copy the whole folder again.")
 
 
 def load_bundle(path: str | Path | None = None) -> Bundle:
@@ -155,8 +164,8 @@ def load_bundle(path: str | Path | None = None) -> Bundle:
         BundleError: Anything is missing, altered, or made for another release; codes start with ``bundle_``.
     """
     folder = Path(path) if path is not None else default_bundle_path()
-    meta = _read_meta(folder)
-    _check(folder, meta)
+    meta, digest = _read_meta(folder)
+    _check(folder, meta, digest)
     return Bundle(path=folder, meta=meta)
 
 
@@ -167,7 +176,7 @@ def write_bundle(path: Path, files: Mapping[str, Path], card: str, meta: dict[st
         path: Folder to create or replace.
         files: ``model.onnx``, ``tokenizer.json`` and ``golden.jsonl``.
         card: Text of its ``README.md``.
-        meta: ``BundleMeta`` fields except ``schema`` and ``files``.
+        meta: ``BundleMeta`` fields except ``schema``, ``files`` and ``digest``.
 
     Returns:
         The bundle at its final place.
@@ -180,9 +189,9 @@ def write_bundle(path: Path, files: Mapping[str, Path], card: str, meta: dict[st
             shutil.copyfile(files[name], folder / name)
         write_text(folder / CARD, card)
         hashes = {name: sha256_of(folder / name) for name in HASHED}
-        write_text(
-            folder / META, json.dumps({"schema": SCHEMA, **meta, "files": hashes}, ensure_ascii=False, indent=1) + "\n"
-        )
+        entries = {"schema": SCHEMA, **meta, "files": hashes}
+        entries["digest"] = _digest(entries)
+        write_text(folder / META, json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
         load_bundle(folder)
         replaced = Path(temporary) / "replaced"
         if path.exists():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fineline.bundle import MODEL, TOKENIZER, Bundle, load_bundle
+from fineline.calibration import calibrated
 from fineline.encoding import Encoder
 from fineline.engine import Engine
 from fineline.errors import BundleError, InputError
@@ -17,8 +18,8 @@ from fineline.policy import DEFAULT_POLICY, Action, get_policy
 from fineline.taxonomy import load_taxonomy
 from fineline.text import View
 
-_CHUNK = 512
-"""Texts encoded at once, so that memory stays flat however many are given."""
+_CHUNK_TEXTS, _CHUNK_CHARACTERS = 512, 1_000_000
+"""Encoded at once, so that memory stays flat however many texts are given and however long they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,17 @@ class _Judged:
     context_cut: bool
 
 
+def _chunk_bounds(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    low, characters = 0, 0
+    for high, text in enumerate(texts):
+        if high > low and (high - low == _CHUNK_TEXTS or characters + len(text) > _CHUNK_CHARACTERS):
+            yield low, high
+            low, characters = high, 0
+        characters += len(text)
+    if low < len(texts):
+        yield low, len(texts)
+
+
 class Classifier:
     """Judges texts with a bundle.
 
@@ -112,9 +124,7 @@ class Classifier:
                 "bundle_labels",
                 f"{bundle.path}: {self._engine.outputs} outputs for {len(self.labels)} labels; export it again.",
             )
-        calibration = [bundle.meta.calibration[label] for label in self.labels]
-        self._scale = np.array([entry.scale for entry in calibration])
-        self._shift = np.array([entry.shift for entry in calibration])
+        self._calibration = [bundle.meta.calibration[label] for label in self.labels]
         self._rules = {label: load_taxonomy()[label].rule for label in self.labels}
 
     @classmethod
@@ -165,8 +175,7 @@ class Classifier:
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities of logits; strictly increasing in each logit."""
-        scores: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(self._scale * logits + self._shift, -60, 60)))
-        return scores
+        return calibrated(logits, self._calibration)
 
     def self_check(self) -> float:
         """Compare with the golden file.
@@ -199,9 +208,8 @@ class Classifier:
         return self._chunks(texts, contexts)
 
     def _chunks(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
-        for low in range(0, len(texts), _CHUNK):
-            chunk = texts[low : low + _CHUNK]
-            encoded = self.encoder.encode(chunk, contexts[low : low + _CHUNK] if contexts is not None else None)
+        for low, high in _chunk_bounds(texts):
+            encoded = self.encoder.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
             logits = self._engine.logits([window for windows in encoded for window in windows])
             at = 0
             for windows in encoded:

@@ -160,3 +160,7 @@ def main() -> None:
     except FinelineError as error:
         typer.echo(f"error [{error.code}]: {error.message}", err=True)
         raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -83,6 +83,9 @@ class Encoder:
         self.spec = spec
         self.view = view
         self.pad = _marker(tokenizer, "<pad>")
+        # A text may spell a marker out; read as the marker it would forge a segment border, so it is read as unknown.
+        unknown = _marker(tokenizer, "<unk>")
+        self._forged = {_marker(tokenizer, token): unknown for token in ("<s>", "</s>", "<pad>")}
         self._begin = _marker(tokenizer, "<s>")
         self._end = _marker(tokenizer, "</s>")
 
@@ -100,14 +103,17 @@ class Encoder:
         encodings = self.tokenizer.encode_batch([view.text for view in views], add_special_tokens=False)
         contexts = contexts or [None] * len(texts)
         return [
-            self._windows(view, encoding.ids, encoding.offsets, self._context_ids(context))
+            self._windows(view, self._plain(encoding.ids), encoding.offsets, self._context_ids(context))
             for view, encoding, context in zip(views, encodings, contexts, strict=True)
         ]
 
     def _context_ids(self, context: str | None) -> list[int]:
         if not context:
             return []
-        return list(self.tokenizer.encode(normalise(context, self.view).text, add_special_tokens=False).ids)
+        return self._plain(self.tokenizer.encode(normalise(context, self.view).text, add_special_tokens=False).ids)
+
+    def _plain(self, ids: list[int]) -> list[int]:
+        return [self._forged.get(token, token) for token in ids]
 
     def _windows(
         self, view: AlignedText, ids: list[int], offsets: list[tuple[int, int]], context: list[int]

@@ -34,7 +34,8 @@ class Engine:
     def __init__(self, model: Path, *, pad: int, threads: int | None = None, device: str = "cpu") -> None:
         provider = _PROVIDERS.get(device)
         if provider is None or provider not in ort.get_available_providers():
-            raise ConfigError("device_unavailable", f"Device '{device}' is not available here; installed: cpu.")
+            found = [name for name, wanted in _PROVIDERS.items() if wanted in ort.get_available_providers()]
+            raise ConfigError("device_unavailable", f"Device '{device}' is not available; here: {', '.join(found)}.")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.log_severity_level = 3

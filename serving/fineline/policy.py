@@ -68,7 +68,7 @@ def read_policy(path: Path) -> Policy:
         if action not in tuple(Action):
             raise ConfigError("policy_action", f"{path.name}: action '{action}' is not allow, review or block.")
     for label in STATE_INTEREST:
-        if policy.actions.get(label, policy.default_action) == Action.BLOCK:
+        if policy.actions.get(label, policy.default_action) != Action.REVIEW:
             raise ConfigError(
                 "policy_state_interest", f"{path.name}: '{label}' must be 'review': a person decides, not a score."
             )

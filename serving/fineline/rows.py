@@ -10,7 +10,7 @@ from fineline.classifier import Classifier
 from fineline.errors import InputError
 from fineline.files import replacing
 
-_CHUNK = 512
+_CHUNK_ROWS, _CHUNK_BYTES = 512, 4_000_000
 
 
 @dataclass(kw_only=True)
@@ -43,14 +43,16 @@ def _parse(line: bytes, text_field: str, context_field: str) -> dict[str, Any] |
 
 def _chunks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
     chunk: list[tuple[int, bytes]] = []
+    size = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     chunk.append((number, line))
-                if len(chunk) == _CHUNK:
+                    size += len(line)
+                if len(chunk) == _CHUNK_ROWS or size > _CHUNK_BYTES:
                     yield chunk
-                    chunk = []
+                    chunk, size = [], 0
     except OSError as error:
         raise InputError("input_file", f"{path}: cannot be read ({error.strerror}); give a JSONL file.") from None
     if chunk:
@@ -70,7 +72,7 @@ def score_file(
 
     Each row keeps its own fields and gains ``scores``, ``flagged`` and ``action``. A row that cannot be judged stays in
     its place and gains ``error`` instead (a line that is no JSON object becomes ``{"error", "line"}``), so no row is
-    lost and line numbers still match.
+    lost and their order is kept.
 
     Args:
         classifier: A loaded classifier.

@@ -1,12 +1,12 @@
 """The labels as frozen objects, read from ``taxonomy.toml``; nothing else in the project states what a label is."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fineline.config import read_toml
 from fineline.errors import ConfigError
 
 TAXONOMY_FILE = Path(__file__).with_name("taxonomy.toml")
@@ -120,10 +120,7 @@ def read_taxonomy(path: Path) -> Taxonomy:
         ConfigError: A key is unknown or missing, an id stands twice, or an overlap names no label.
     """
     where = path.name
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("taxonomy_syntax", f"{where}: not valid TOML: {error}.") from None
+    table = read_toml(path)
     if wrong := {"version", "principle", "never_flag_any", "label"} ^ set(table):
         raise ConfigError("taxonomy_key", f"{where}: key '{min(wrong)}' is unknown or missing.")
     labels = tuple(_label(row, where) for row in table["label"])

@@ -23,11 +23,12 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
 
 
-def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any], *, sign: bool = True) -> None:
+    """Edit the description; signed again, so that what the edit itself breaks is found, not the digest."""
     file = folder / META
     meta = json.loads(file.read_text(encoding="utf-8"))
     edit(meta)
-    file.write_text(json.dumps(meta), encoding="utf-8")
+    file.write_text(json.dumps({**meta, "digest": module._digest(meta)} if sign else meta), encoding="utf-8")
 
 
 def fault(folder: Path) -> str:
@@ -40,7 +41,9 @@ def fault(folder: Path) -> str:
 
 def parts(folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    return {name: folder / name for name in HASHED}, {k: v for k, v in meta.items() if k not in ("schema", "files")}
+    return {name: folder / name for name in HASHED}, {
+        k: v for k, v in meta.items() if k not in ("schema", "files", "digest")
+    }
 
 
 def test_what_was_written_is_loaded(tiny_bundle):
@@ -112,6 +115,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda meta: meta["calibration"].update(politics={"scale": 1.0, "shift": 0.0}),
         "bundle_calibration",
     ),
+    "calibration turned round": (lambda meta: meta["calibration"]["insult"].update(scale=-1.0), "bundle_calibration"),
     "label without threshold": (lambda meta: meta["thresholds"]["minors"].pop("insult"), "bundle_thresholds"),
     "policy without thresholds": (lambda meta: meta["thresholds"].pop("international"), "bundle_thresholds"),
     "hash left out": (lambda meta: meta["files"].pop("model.onnx"), "bundle_hash_mismatch"),
@@ -122,6 +126,29 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 def test_a_fault_in_the_description_has_its_code(copy, edit, code):
     change(copy, edit)
     assert fault(copy) == code
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda meta: meta["thresholds"]["minors"].update(insult=0.31),
+        lambda meta: meta["calibration"]["insult"].update(shift=5.0),
+        lambda meta: meta.update(labels=[*meta["labels"][1:], meta["labels"][0]]),
+        lambda meta: meta.update(golden_tolerance=99.0),
+        lambda meta: meta["manifest"].update(recipe={}),
+        lambda meta: meta.update(digest="0" * 64),
+    ],
+)
+def test_a_description_changed_by_hand_is_found(copy, edit):
+    change(copy, edit, sign=False)
+    assert fault(copy) == "bundle_hash_mismatch"
+
+
+def test_a_description_in_another_layout_is_the_same(copy):
+    file = copy / META
+    meta = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(dict(reversed(meta.items())), indent=4), encoding="utf-8")
+    assert load_bundle(copy).model_id == "tiny@0.0.1"
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"bundle"'])
@@ -136,7 +163,9 @@ def test_a_minor_version_of_the_taxonomy_and_facts_in_the_manifest_are_no_fault(
     assert load_bundle(copy).meta.manifest["resumed"] is True
 
 
-@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir(), lambda folder: folder.write_text("x")])
+@pytest.mark.parametrize(
+    "make", [lambda folder: None, lambda folder: folder.mkdir(), lambda folder: folder.write_text("x")]
+)
 def test_a_place_without_a_bundle_is_named(tmp_path, make):
     make(tmp_path / "empty")
     assert fault(tmp_path / "empty") == "bundle_missing"
@@ -195,7 +224,12 @@ def test_a_write_that_dies_leaves_the_old_bundle_or_none(tiny_bundle, tmp_path, 
         write_bundle(target, files, "# old\n", meta)
 
     calls = {"copyfile": 0, "write_text": 0, "sha256_of": 0}
-    deaths = {"copyfile": ("copyfile", 2), "card": ("write_text", 1), "description": ("write_text", 2), "hash": ("sha256_of", 2)}
+    deaths = {
+        "copyfile": ("copyfile", 2),
+        "card": ("write_text", 1),
+        "description": ("write_text", 2),
+        "hash": ("sha256_of", 2),
+    }
 
     def dying(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:

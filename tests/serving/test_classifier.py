@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineline import Action, BundleError, Classifier, ConfigError, InputError, load_taxonomy
-from fineline.bundle import GOLDEN, META
+from fineline.bundle import GOLDEN, META, _digest
 from fineline.files import sha256_of
 from fineline.policy import get_policy
 from fineline.text import normalise
@@ -45,7 +45,9 @@ def test_any_texts_get_one_whole_verdict_each(classifier, texts):
         check(verdict, text)
 
 
-@pytest.mark.parametrize("text", ["", " ", "\ud800", "\x00", "\u202e", "😀", "a" * 5000, LONG, "\u0300" * 300, "\n" * 300])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\ud800", "\x00", "\u202e", "😀", "a" * 5000, LONG, "\u0300" * 300, "\n" * 300]
+)
 def test_a_text_of_any_shape_is_judged(classifier, text):
     check(classifier.classify([text])[0], text)
 
@@ -95,7 +97,9 @@ def test_a_context_changes_scores_but_is_not_judged_itself(classifier_fp32):
     assert (answered.windows[0].start, answered.windows[0].end) == (0, len("Yes, at eight."))
 
 
-@pytest.mark.parametrize(("context", "cut"), [(None, False), ("short", False), ("a very long question indeed " * 20, True)])
+@pytest.mark.parametrize(
+    ("context", "cut"), [(None, False), ("short", False), ("a very long question indeed " * 20, True)]
+)
 def test_a_context_that_was_cut_is_reported(classifier, context, cut):
     verdict = classifier.classify([LONG], [context])[0]
     assert verdict.context_cut is cut
@@ -147,7 +151,9 @@ def test_the_policy_of_loading_is_the_default_of_calls(tiny_bundle):
     assert strict.classify(["a"], policy="international")[0].policy == "international"
 
 
-@pytest.mark.parametrize("use", [lambda p, c: Classifier.load(p, policy="lax"), lambda p, c: c.classify(["a"], policy="lax")])
+@pytest.mark.parametrize(
+    "use", [lambda p, c: Classifier.load(p, policy="lax"), lambda p, c: c.classify(["a"], policy="lax")]
+)
 def test_an_unknown_policy_is_refused(tiny_bundle, classifier, use):
     with pytest.raises(ConfigError) as caught:
         use(tiny_bundle, classifier)
@@ -188,6 +194,7 @@ def test_a_golden_file_of_another_model_fails_the_self_check(tiny_bundle, tmp_pa
     (copy / GOLDEN).write_text("\n".join(lines), encoding="utf-8", newline="\n")
     meta = json.loads((copy / META).read_text(encoding="utf-8"))
     meta["files"][GOLDEN] = sha256_of(copy / GOLDEN)
+    meta["digest"] = _digest(meta)
     (copy / META).write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(BundleError) as caught:
         Classifier.load(copy, threads=1).self_check()

@@ -52,7 +52,9 @@ def test_classify_prints_a_table(run, tiny_bundle):
     assert all(part in out for part in ("action", "flagged", "Tell anyone", "他说"))
 
 
-@pytest.mark.parametrize("text", ["[/]", "\\[/red]", "[red]", ":smile:", "[link=x]", "a\ud800b", "", "[bold]x[/bold]\\"])
+@pytest.mark.parametrize(
+    "text", ["[/]", "\\[/red]", "[red]", ":smile:", "[link=x]", "a\ud800b", "", "[bold]x[/bold]\\"]
+)
 def test_a_text_with_markup_is_printed_as_it_is(run, tiny_bundle, text):
     status, out, _ = run("classify", text, "--bundle", tiny_bundle)
     assert status == 0
@@ -61,7 +63,9 @@ def test_a_text_with_markup_is_printed_as_it_is(run, tiny_bundle, text):
 
 def test_classify_json_is_one_verdict_a_line(run, tiny_bundle, classifier):
     texts = ["Tell anyone", "", "\ud800 他说"]
-    status, out, _ = run("classify", *texts, "--json", "--bundle", tiny_bundle, "--context", "Why?", "--policy", "minors")
+    status, out, _ = run(
+        "classify", *texts, "--json", "--bundle", tiny_bundle, "--context", "Why?", "--policy", "minors"
+    )
     assert status == 0
     found = [json.loads(line) for line in out.splitlines()]
     expected = classifier.classify(texts, ["Why?"] * 3, policy="minors")
@@ -152,7 +156,7 @@ def test_scoring_keeps_fields_and_order_and_every_row(classifier, tmp_path):
         b'{"id": 8, "text": "eight", "context": null}',
         b'{"id": 9, "text": "\\ud800 nine", "context": "why?"}',
         b'{"id": 10, "text": "\xff"}',
-        "{\"id\": 11, \"text\": \"他说\u2028行\"}".encode(),
+        '{"id": 11, "text": "他说\u2028行"}'.encode(),
         b'{"id": 12, "text": "", "n": ' + b"9" * 5000 + b"}",
         b"[" * 100_000,
         b'{"id": 14, "text": "last"}',
@@ -226,10 +230,17 @@ def test_a_file_can_be_scored_in_place(classifier, tmp_path):
 # --- extras and the commands of other packages
 
 
-def command(env: dict[str, str], blocked: set[str], *words: object, before: str = "") -> subprocess.CompletedProcess[str]:
+def command(
+    env: dict[str, str], blocked: set[str], *words: object, before: str = ""
+) -> subprocess.CompletedProcess[str]:
     code = f"BLOCKED = {blocked!r}\n{BLOCK}\n{before}\nfrom fineline.cli import main\nmain()\n"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *map(str, words)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -250,7 +261,7 @@ class Entry:
         import fineline_training.commands.train as found
         return found.app
 real = importlib.metadata.entry_points
-importlib.metadata.entry_points = lambda **which: [Entry()] if which == {"group": "fineline.commands"} else real(**which)
+importlib.metadata.entry_points = lambda **of: [Entry()] if of == {"group": "fineline.commands"} else real(**of)
 """
 
 

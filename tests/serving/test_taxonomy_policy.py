@@ -66,7 +66,11 @@ def test_an_unknown_label_is_a_key_error():
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
-        ('group = "rights"\nname.en = "Personal abuse"', 'group = "rights"\nseverity = 3\nname.en = "x"', "taxonomy_key"),
+        (
+            'group = "rights"\nname.en = "Personal abuse"',
+            'group = "rights"\nseverity = 3\nname.en = "x"',
+            "taxonomy_key",
+        ),
         ('principle = "', 'motto = "', "taxonomy_key"),
         ('definition_zh = "对特定个人的辱骂和人身攻击。"\n', "", "taxonomy_key"),
         ('name.zh = "侮辱他人"\n', "", "taxonomy_key"),
@@ -164,6 +168,7 @@ def test_a_policy_of_ones_own_is_read(tmp_path: Path):
         (GOOD.replace('default_action = "block"', 'default_action = "forbid"'), "policy_action"),
         (GOOD.replace('secession = "review"\n', ""), "policy_state_interest"),
         (GOOD.replace('subversion = "review"', 'subversion = "block"'), "policy_state_interest"),
+        (GOOD.replace('secession = "review"', 'secession = "allow"'), "policy_state_interest"),
         (GOOD.replace("beta", "betta"), "config_unknown_key"),
         (GOOD.replace('title = "Mine"\n', ""), "config_missing_key"),
         (GOOD.replace("beta = 1.0", 'beta = "1.0"'), "config_type"),

@@ -1,4 +1,4 @@
-"""The normaliser: total, idempotent, exact in its offsets, and linear in time; what it folds and what it leaves alone."""
+"""The normaliser: total, idempotent, exact in its offsets, linear in time; what it folds and what it leaves alone."""
 
 import json
 import time
@@ -46,7 +46,9 @@ def test_normalising_twice_changes_nothing_more(text, view):
     assert normalise(once, view).text == once
 
 
-@pytest.mark.parametrize("text", ["乾乾干干", "ＡＡＡＡ", "f\u200br\u200be e e e", "ｈ３ｌｌ０", "ᄀ\u200bᅡ 國國国国", "\u0344" * 40])
+@pytest.mark.parametrize(
+    "text", ["乾乾干干", "ＡＡＡＡ", "f\u200br\u200be e e e", "ｈ３ｌｌ０", "ᄀ\u200bᅡ 國國国国", "\u0344" * 40]
+)
 def test_normalising_twice_changes_nothing_more_where_one_fold_uncovers_another(text):
     once = normalise(text).text
     assert normalise(once).text == once
@@ -67,7 +69,10 @@ def test_offsets_lie_in_the_source_in_order(text, view):
 def test_the_raw_view_is_the_text_itself(text):
     aligned = normalise(text, View.RAW)
     assert len(aligned.text) == len(text)
-    assert all(new == old or (new, "\ud800" <= old <= "\udfff") == ("\ufffd", True) for new, old in zip(aligned.text, text, strict=True))
+    assert all(
+        new == old or (new, "\ud800" <= old <= "\udfff") == ("\ufffd", True)
+        for new, old in zip(aligned.text, text, strict=True)
+    )
     assert list(aligned.starts) == list(range(len(text)))
     assert list(aligned.ends) == list(range(1, len(text) + 1))
 
@@ -114,7 +119,13 @@ def test_the_compatibility_step_equals_unicodes_own(text):
 
 def test_every_character_alone_and_behind_a_letter_is_composed_as_unicode_does():
     wrong = []
-    for code in [*range(0x3000), *range(0xA000, 0xD800), *range(0xF900, 0x11A00), *range(0x1D000, 0x1F200), *range(0x2F800, 0x2FA20)]:
+    for code in [
+        *range(0x3000),
+        *range(0xA000, 0xD800),
+        *range(0xF900, 0x11A00),
+        *range(0x1D000, 0x1F200),
+        *range(0x2F800, 0x2FA20),
+    ]:
         text = f"a{chr(code)}\u0323{chr(code)}"
         if module._nfkc(normalise(text, View.RAW)).text != unicodedata.normalize("NFKC", text):
             wrong.append(hex(code))
@@ -202,7 +213,23 @@ def test_chinese_is_simplified_and_japanese_and_korean_are_not(text, expected):
 
 @pytest.mark.parametrize(
     "unit",
-    ["!@", "a!!", "a!2", "\u0300\u0316", " ", " \n", "a0", "a_b_", "乾干", "ｈ", "a.b ", "\u0344", "ᅡ", "\u200ba", "@a0"],
+    [
+        "!@",
+        "a!!",
+        "a!2",
+        "\u0300\u0316",
+        " ",
+        " \n",
+        "a0",
+        "a_b_",
+        "乾干",
+        "ｈ",
+        "a.b ",
+        "\u0344",
+        "ᅡ",
+        "\u200ba",
+        "@a0",
+    ],
 )
 def test_a_megabyte_of_a_hostile_pattern_takes_seconds(unit):
     text = unit * (1_000_000 // len(unit)) + "_"

@@ -25,8 +25,8 @@ from fineline_training.backbone import (
 )
 
 PIECES = """
-▁ ▁hello hell o ▁hell lo e h l , . ! 1 2 12 ▁12 😀 中 文 中文 國 中文a ▁при вет п р и в е т при の カ タ カタ ー 한 국 한국 ส วั สวัส
-ก म स् नम न क़ ا ل ال ▁ال ñ ê ệ ß
+▁ ▁hello hell o ▁hell lo e h l , . ! 1 2 12 ▁12 😀 中 文 中文 國 中文a ▁при вет п р и в е т при の カ タ カタ ー
+한 국 한국 ส วั สวัส ก म स् नम न क़ ا ل ال ▁ال ñ ê ệ ß
 ▁გამ გამა გ ა მ ა რ γειά γ ε ι ά aγ ▁שלום ש ל ו ם Δx தமிழ் த ம ி ழ ்
 """.split()
 
@@ -73,8 +73,8 @@ def trimmed() -> tuple[Tokenizer, Tokenizer, dict[str, Any], list[int]]:
 @pytest.mark.parametrize(
     "text",
     [
-        "hello", "hello, 12!", "中文國", "中文a", "привет", "カタカーの", "한국", "สวัสก", "नमस्", "क़", "الال", "ñêệß", "😀 12", "", "x?",
-        "hello 中文 привет カタ",
+        "hello", "hello, 12!", "中文國", "中文a", "привет", "カタカーの", "한국", "สวัสก", "नमस्", "क़", "الال", "ñêệß",
+        "😀 12", "", "x?", "hello 中文 привет カタ",
     ],
 )  # fmt: skip
 def test_served_text_is_segmented_as_before(trimmed, text):
@@ -157,13 +157,19 @@ def weight_file(rng: np.random.Generator) -> tuple[bytes, dict[str, np.ndarray]]
             raw[name] = (2, q4_blocks(levels, scales))
     blob = b"abc"
     head = b"E5S1" + struct.pack("<I7if", 1, HIDDEN, 1, 2, FFN, VOCABULARY, POSITIONS, 2, 1e-12) + struct.pack("<i", 32)
-    head += struct.pack("<5iQ", 3, 0, 2, 1, 3, len(blob)) + struct.pack("<4I", 0, 1, 2, 3) + struct.pack("<3f", 0, -1, -2)
+    head += (
+        struct.pack("<5iQ", 3, 0, 2, 1, 3, len(blob)) + struct.pack("<4I", 0, 1, 2, 3) + struct.pack("<3f", 0, -1, -2)
+    )
     head += blob + struct.pack("<iI", 1, 4) + b"mapp" + struct.pack("<i", len(raw))
     size = len(head) + sum(2 + len(name) + 21 for name in raw)
     entries, body = b"", b""
     for name, (kind, data) in raw.items():
         count = values[name].size
-        entries += struct.pack("<H", len(name)) + name.encode() + struct.pack("<BIQQ", kind, count, size + len(body), len(data))
+        entries += (
+            struct.pack("<H", len(name))
+            + name.encode()
+            + struct.pack("<BIQQ", kind, count, size + len(body), len(data))
+        )
         body += data
     return head + entries + body, values
 
@@ -239,10 +245,13 @@ def test_the_real_vocabulary_is_cut_without_changing_a_corpus_text():
     before = Tokenizer.from_file(str(file)).encode_batch(texts)
     after = Tokenizer.from_str(json.dumps(small, ensure_ascii=False)).encode_batch(texts)
     changed = {
-        item.lang: item.text for item, one, other in zip(items, before, after, strict=True) if one.tokens != other.tokens
+        item.lang: item.text
+        for item, one, other in zip(items, before, after, strict=True)
+        if one.tokens != other.tokens
     }
     assert not changed
-    assert all(kept[new] == old for one, other in zip(before, after, strict=True) for old, new in zip(one.ids, other.ids))
+    for one, other in zip(before, after, strict=True):
+        assert kept[other.ids].tolist() == one.ids
 
 
 @pytest.mark.slow
@@ -257,7 +266,10 @@ def test_the_real_backbone_loads_whole_and_keeps_its_rows():
     text = "Tell anyone and I will find you. 他说要打断你的手"
     one, other = whole.tokenizer.encode(text), small.tokenizer.encode(text)
     assert one.tokens == other.tokens
-    rows = [backbone.model.get_input_embeddings().weight[torch.tensor(e.ids)] for backbone, e in ((whole, one), (small, other))]
+    rows = [
+        backbone.model.get_input_embeddings().weight[torch.tensor(e.ids)]
+        for backbone, e in ((whole, one), (small, other))
+    ]
     assert torch.equal(*rows)
     assert small.word_table is not None
     assert len(small.word_table.nibbles) == small.tokenizer.get_vocab_size() == small.model.config.vocab_size

@@ -1,6 +1,7 @@
 """Calibration and thresholds against what is known of made-up data, and against brute force."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -91,7 +92,9 @@ def f_beta(threshold, probabilities, truth, weights, beta):
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(11, 190).map(lambda n: n / 200), st.integers(0, 1), st.integers(1, 5)), min_size=1, max_size=30
+        st.tuples(st.integers(11, 190).map(lambda n: n / 200), st.integers(0, 1), st.integers(1, 5)),
+        min_size=1,
+        max_size=30,
     ),
     st.sampled_from([0.5, 1.0, 2.0]),
 )
@@ -149,7 +152,7 @@ def test_a_tighter_limit_never_lowers_a_threshold(rng):
         choose_thresholds(probabilities, truth, ["s"] * 800, IDS, dataclasses.replace(POLICY, max_lawful_flagged=limit))
         for limit in (0.5, 0.1, 0.01, 0.001)
     ]
-    for loose, tight in zip(tables[:-1], tables[1:], strict=True):
+    for loose, tight in itertools.pairwise(tables):
         assert all(tight[label] >= loose[label] for label in IDS)
     assert tables[0] != tables[-1]
 
@@ -157,9 +160,7 @@ def test_a_tighter_limit_never_lowers_a_threshold(rng):
 def test_every_policy_gets_thresholds_and_more_recall_means_lower_ones(rng):
     truth = (rng.random((3000, 3)) < 0.2).astype(np.int8)
     probabilities = sigmoid(rng.normal(-1.5, 1.2, (3000, 3)) + 3 * truth)
-    policies = {
-        name: dataclasses.replace(policy, max_lawful_flagged=1.0) for name, policy in load_policies().items()
-    }
+    policies = {name: dataclasses.replace(policy, max_lawful_flagged=1.0) for name, policy in load_policies().items()}
     table = threshold_table(probabilities, truth, ["s"] * 3000, IDS, policies)
     assert set(table) == set(load_policies())
     for label in IDS:

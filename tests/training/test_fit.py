@@ -1,7 +1,7 @@
 """Training: reproducible, resumable to the bit after SIGKILL, and it learns; the mixture it draws from."""
 
+import itertools
 import json
-import os
 import random
 import signal
 import subprocess
@@ -28,6 +28,13 @@ SPEC = FitSpec(
 )
 
 
+@pytest.fixture(autouse=True)
+def _floats_as_others_expect_them():
+    """A fit flushes denormals to zero for the whole process; Hypothesis refuses to work like that."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 def toy_rows(count: int = 48, seed: int = 5) -> list[Record]:
     """Rows whose label is plain to see: who is told to do what."""
     rng = random.Random(seed)
@@ -35,7 +42,9 @@ def toy_rows(count: int = 48, seed: int = 5) -> list[Record]:
     for i in range(count):
         threat = i % 2
         head = "I will find you and break" if threat else "the nurse asked about"
-        tail = " ".join(rng.choices(["the arm", "his report", "a letter", "the house", "their talk"], k=rng.randint(1, 5)))
+        tail = " ".join(
+            rng.choices(["the arm", "his report", "a letter", "the house", "their talk"], k=rng.randint(1, 5))
+        )
         labels = {"violence": threat, "insult": 0} if i % 5 else {"insult": 0}
         meta = {"any_of": "violence,privacy"} if not i % 5 and threat else {}
         context = "What happened?" if i % 7 == 0 else None
@@ -102,15 +111,15 @@ def test_trained_parameters_can_be_put_back(make_backbone, tmp_path):
 
 
 def test_a_learnable_set_is_learned(make_backbone, tmp_path):
-    spec = FitSpec(epochs=6, batch_tokens=320, window=64, precision="fp32", encoder_rate=1e-3, head_rate=2e-2)
+    spec = FitSpec(epochs=12, batch_tokens=320, window=64, precision="fp32", encoder_rate=1e-3, head_rate=2e-2)
     dev = [row for row in toy_rows(40, seed=77) if "violence" in row.labels]
-    fit = fit_of(make_backbone(7), tmp_path, spec=spec, dev=dev)
+    fit = fit_of(make_backbone(7), tmp_path, spec=spec, rows=toy_rows(160), dev=dev)
     model = fit.run()
     assert not model.training
     log = [json.loads(line) for line in (tmp_path / "fit.jsonl").read_text().splitlines()]
     train = [row["loss"] for row in log if "loss" in row]
     held = [row["dev_loss"] for row in log if "dev_loss" in row]
-    assert len(held) == 6
+    assert len(held) == 12
     assert train[-1] < 0.5 * train[0]
     assert held[-1] < 0.5 * held[0]
     from fineline_training.examples import encode_records
@@ -220,7 +229,7 @@ def test_a_killed_run_resumes_to_the_same_weights(child, uninterrupted, tmp_path
     assert resumed.stdout.startswith("resumed")
     assert expected in resumed.stdout
     assert same(torch.load(tmp_path / "run" / "final.pt", weights_only=True), uninterrupted)
-    assert os.listdir(tmp_path / "run").count(CHECKPOINT) == 1
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {CHECKPOINT, "fit.jsonl", "final.pt"}
 
 
 def test_the_rate_warms_up_then_falls_to_a_tenth():
@@ -275,7 +284,7 @@ def test_a_source_gives_its_share(weight, cap, expected):
 def test_sources_are_mixed():
     rows = [row(i, source) for source in ("a", "b") for i in range(100)]
     order = [r.source for r in mixture(rows, a=SourceSpec(), b=SourceSpec()).epoch(0)]
-    assert 30 < sum(one != other for one, other in zip(order, order[1:], strict=False)) < 170
+    assert 30 < sum(one != other for one, other in itertools.pairwise(order)) < 170
 
 
 @pytest.mark.parametrize(("lang", "joiner"), [("en", " "), ("zh", "")])
@@ -285,7 +294,10 @@ def test_authored_rows_are_set_among_lawful_sentences_of_their_language(lang, jo
     other = [row(i, AUTHORED, "fr", insult=0) for i in range(2000, 2060)]
     answered = [row(i, AUTHORED, lang, context="why?", insult=1) for i in range(3000, 3060)]
     drawn = mixture([*lawful, *flagged, *other, *answered], compose=0.5, **{AUTHORED: SourceSpec()}).epoch(0)
-    by_label = {kind: [r for r in drawn if r.lang == lang and r.context is None and r.labels["insult"] == kind] for kind in (0, 1)}
+    by_label = {
+        kind: [r for r in drawn if r.lang == lang and r.context is None and r.labels["insult"] == kind]
+        for kind in (0, 1)
+    }
     lawful_texts = {r.text for r in lawful}
     composed = 0
     for record in by_label[1]:

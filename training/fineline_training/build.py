@@ -160,7 +160,7 @@ def build_dataset(
         passed += [
             gates.check_personal_data(rows),
             gates.check_leakage(rows, evaluation),
-            gates.check_unlawful_share(_shares(sources, rows, judge), unlawful_limit),
+            gates.check_unlawful_share(_shares(sources, rows, judge), unlawful_limit, judged=judge is not None),
         ]
     by_source: dict[str, list[Record]] = defaultdict(list)
     for record in rows:

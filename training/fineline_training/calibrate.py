@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from fineline.bundle import Calibration
+from fineline.calibration import Calibration
 from fineline.policy import Policy
 
 PULL = 2.0

@@ -66,8 +66,8 @@ def store_words_q4(model: onnx.ModelProto, table: WordTable) -> None:
     scales = numpy_helper.from_array(table.scales, "word_scales")
     lookup = helper.make_node(
         "GatherBlockQuantized",
-        ["word_nibbles", node.input[1], "word_scales"],
-        ["word_half"],
+        ["word_nibbles", node.input[1], "word_scales_wide"],
+        [node.output[0]],
         name="word_lookup",
         domain="com.microsoft",
         gather_axis=0,
@@ -75,11 +75,12 @@ def store_words_q4(model: onnx.ModelProto, table: WordTable) -> None:
         block_size=Q4_BLOCK,
         bits=4,
     )
-    widen = helper.make_node("Cast", ["word_half"], [node.output[0]], name="word_widen", to=TensorProto.FLOAT)
+    # The scales are widened before the lookup (once, when the session is made): products in fp16 would be rounded.
+    widen = helper.make_node("Cast", ["word_scales"], ["word_scales_wide"], name="word_widen", to=TensorProto.FLOAT)
     at = list(graph.node).index(node)
     graph.node.remove(node)
-    graph.node.insert(at, widen)
     graph.node.insert(at, lookup)
+    graph.node.insert(at, widen)
     graph.initializer.remove(tensor)
     graph.initializer.extend([packed, scales])
     if all(entry.domain != "com.microsoft" for entry in model.opset_import):

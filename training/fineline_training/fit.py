@@ -113,6 +113,8 @@ class Fit:
         optimizer = _optimizer(model, spec)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = Position()
+        self.seconds = 0.0
+        self._clock = time.monotonic()
 
     @property
     def _checkpoint(self) -> Path:
@@ -122,15 +124,19 @@ class Fit:
         """Continue from the last checkpoint; false when there is none."""
         if not self._checkpoint.is_file():
             return False
-        state = torch.load(self._checkpoint, weights_only=True)
+        state = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
         load_trainable_state(self.accelerator.unwrap_model(self.model), state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.position = Position(epoch=state["epoch"], step=state["step"])
+        self.seconds = state["seconds"]
         return True
 
     def save(self) -> None:
         """Write the checkpoint; a kill leaves the previous one or this one."""
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
         if not self.accelerator.is_main_process:
             return
         with replacing(self._checkpoint) as file:
@@ -141,12 +147,14 @@ class Fit:
                     "rng": torch.get_rng_state(),
                     "epoch": self.position.epoch,
                     "step": self.position.step,
+                    "seconds": self.seconds,
                 },
                 file,
             )
 
     def run(self) -> SafetyModel:
         """Train to the end and return the model."""
+        self._clock = time.monotonic()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -157,7 +165,7 @@ class Fit:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, disable=not self.accelerator.is_main_process, refresh_per_second=1) as progress:
-            task = progress.add_task("training", total=float(self.spec.epochs), note="")
+            task = progress.add_task("training", total=float(self.spec.epochs), completed=self.position.epoch, note="")
             while self.position.epoch < self.spec.epochs:
                 self._epoch(progress, task)
                 self.position = Position(epoch=self.position.epoch + 1)

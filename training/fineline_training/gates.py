@@ -90,12 +90,13 @@ def check_leakage(records: Iterable[Record], evaluation: EvaluationKeys) -> Gate
     return GateResult(gate="leakage", checked=count, detail=f"no overlap with {len(evaluation)} evaluation keys")
 
 
-def check_unlawful_share(shares: Mapping[str, float], limit: float) -> GateResult:
+def check_unlawful_share(shares: Mapping[str, float], limit: float, *, judged: bool = True) -> GateResult:
     """No source of ordinary text holds more flagged rows than the recipe allows.
 
     Args:
         shares: Sampled share of flagged rows by source.
         limit: Highest share allowed.
+        judged: Whether a classifier judged the samples; else only the rows' own labels count.
 
     Raises:
         DataError: A source is over the limit.
@@ -105,4 +106,7 @@ def check_unlawful_share(shares: Mapping[str, float], limit: float) -> GateResul
             raise DataError(
                 "unlawful_share", f"{source_id}: {share:.1%} of its sample is flagged, over the limit of {limit:.1%}."
             )
-    return GateResult(gate="unlawful share", checked=len(shares), detail=f"every share is at most {limit:.1%}")
+    detail = (
+        f"every share is at most {limit:.1%}" if judged else "not judged: no model given, the rows' own labels count"
+    )
+    return GateResult(gate="unlawful share", checked=len(shares), detail=detail)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from fineline_training.recipe import DataSpec
 from fineline_training.records import Record
+from fineline_training.sources.registry import AUTHORED
 
-AUTHORED = "authored"
 _FILLER_SENTENCES = (1, 4)
 _NO_SPACE_LANGS = frozenset({"zh", "ja", "th"})
 

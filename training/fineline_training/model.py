@@ -18,10 +18,16 @@ class SafetyModel(nn.Module):
         encoder: Encoder without a pooler.
         labels: Number of outputs.
         dropout: Dropout on the pooled vector.
+        encoder_dropout: Dropout inside the encoder.
     """
 
-    def __init__(self, encoder: PreTrainedModel, labels: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, labels: int, dropout: float = 0.1, encoder_dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = encoder_dropout
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, labels)

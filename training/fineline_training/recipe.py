@@ -58,6 +58,7 @@ class FitSpec:
         batch_tokens: Padded tokens a batch.
         clip: Norm the gradient is clipped to.
         dropout: On the pooled vector.
+        encoder_dropout: Inside the encoder; on a CPU it costs a fifth of the speed (training/LOG.md).
         freeze_words: Keep the word embeddings as they are (and export them in the source's own 4-bit form).
         precision: ``bf16`` or ``fp32``.
         window: Tokens a training row may have; longer rows train on their first window.
@@ -72,6 +73,7 @@ class FitSpec:
     batch_tokens: int = 2560
     clip: float = 1.0
     dropout: float = 0.1
+    encoder_dropout: float = 0.0
     freeze_words: bool = True
     precision: str = "bf16"
     window: int = 256

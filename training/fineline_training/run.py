@@ -1,7 +1,7 @@
 """A run: data, fit, export, calibrate, bundle. Each station leaves its files in the run folder and is not repeated.
 
-A station is done when its marker names the recipe that is being run; killing a run anywhere and starting it again
-continues from the last station, and inside the fit from the last checkpoint.
+A station is done when its marker names the inputs of the run that is asked for; killing a run anywhere and starting it
+again continues from the last station, and inside the fit from the last checkpoint.
 """
 
 import hashlib
@@ -23,32 +23,45 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from fineline.bundle import Bundle, Calibration, load_bundle, window_table, write_bundle
+from fineline.bundle import Bundle, load_bundle, window_table, write_bundle
+from fineline.calibration import calibrated
 from fineline.encoding import Encoder, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
-from fineline.files import write_text
-from fineline.policy import load_policies
-from fineline.taxonomy import load_taxonomy
+from fineline.files import sha256_of, write_text
+from fineline.policy import DEFAULT_POLICY, load_policies
+from fineline.taxonomy import TAXONOMY_FILE, load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 from fineline_training.arrays import label_arrays
 from fineline_training.backbone import Backbone, load_backbone
 from fineline_training.build import build_dataset
 from fineline_training.calibrate import calibrate, threshold_table
+from fineline_training.corpus.loader import CORPUS_DIR
 from fineline_training.examples import encode_records
 from fineline_training.export import export_fp32, export_int8
-from fineline_training.fit import Fit, load_trainable_state, predict, trainable_state
+from fineline_training.fit import CHECKPOINT, Fit, load_trainable_state, predict, trainable_state
 from fineline_training.golden import choose_golden
-from fineline_training.mixture import AUTHORED, Mixture
+from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel
-from fineline_training.parity import check_parity
+from fineline_training.parity import agreements, check_parity
 from fineline_training.recipe import Recipe
 from fineline_training.records import Record, read_rows, write_rows
+from fineline_training.sources.registry import AUTHORED, REGISTRY_FILE
 
 PARITY_ROWS_PER_LANG = 20
 GOLDEN_TOLERANCE = 0.75
 """Across CPUs: int8 kernels differ with the instruction set, on the machine it was made on the difference is 0."""
-_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "tokenizers", "numpy", "scikit-learn")
+_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "tokenizers", "numpy", "scipy")
+
+
+STATIONS = ("data", "fit", "export", "calibrate", "bundle")
+
+
+def inputs_hash(recipe: Recipe, mirror: Path | None) -> str:
+    """Digest of all that decides a run: the recipe, the corpus, the registry, the taxonomy, the normaliser."""
+    files = [*sorted(CORPUS_DIR.rglob("*.yaml")), REGISTRY_FILE, TAXONOMY_FILE]
+    parts = [json.dumps(recipe.resolved(), sort_keys=True), NORMALISER_VERSION, str(mirror is not None)]
+    return hashlib.sha256("\n".join([*parts, *map(sha256_of, files)]).encode()).hexdigest()
 
 
 class Run:
@@ -76,38 +89,37 @@ class Run:
         self._load_backbone = backbone or (lambda: load_backbone(recipe.backbone, vocabulary=recipe.vocabulary))
         self.ids = load_taxonomy().ids
         self.window = WindowSpec(size=recipe.fit.window)
-        resolved = json.dumps(recipe.resolved(), sort_keys=True)
-        self.recipe_hash = hashlib.sha256(resolved.encode()).hexdigest()
+        self.inputs_hash = inputs_hash(recipe, mirror)
 
     def all(self) -> Bundle:
         """Run every station that is not done and return the bundle."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "recipe.json", json.dumps(self.recipe.resolved(), indent=1) + "\n")
-        for name, station in (
-            ("data", self.build_data),
-            ("fit", self.fit),
-            ("export", self.export),
-            ("calibrate", self.calibrate),
-            ("bundle", self.bundle),
-        ):
-            self._station(name, station)
+        for name in STATIONS:
+            self._station(name, getattr(self, name))
         return load_bundle(self.folder / "bundle")
 
-    def _station(self, name: str, station: Callable[[], None]) -> None:
-        marker = self.folder / f"{name}.done.json"
-        if marker.is_file() and json.loads(marker.read_text())["recipe"] == self.recipe_hash:
+    def _marker(self, name: str) -> Path:
+        return self.folder / f"{name}.done.json"
+
+    def _station(self, name: str, station: Callable[[], float | None]) -> None:
+        """Run a station unless it is done; what comes after a station that runs is done no longer."""
+        marker = self._marker(name)
+        if marker.is_file() and json.loads(marker.read_text())["inputs"] == self.inputs_hash:
             self.console.print(f"{name}: done before")
             return
+        for later in STATIONS[STATIONS.index(name) :]:
+            self._marker(later).unlink(missing_ok=True)
         began = time.monotonic()
-        station()
-        minutes = (time.monotonic() - began) / 60
+        minutes = station() or (time.monotonic() - began) / 60
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        row = {"recipe": self.recipe_hash, "minutes": round(minutes, 2), "peak_memory_gib": round(peak, 2)}
+        row = {"inputs": self.inputs_hash, "minutes": round(minutes, 2), "peak_memory_gib": round(peak, 2)}
         write_text(marker, json.dumps(row) + "\n")
-        self.console.print(f"{name}: {minutes:.1f} min, peak memory {peak:.1f} GiB")
+        self.console.print(f"{name}: {minutes:.1f} min, peak memory so far {peak:.1f} GiB")
 
-    def build_data(self) -> None:
+    def data(self) -> None:
         """Read the sources, pass the gates, write ``train`` and ``dev`` rows and the manifest."""
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)  # it belongs to other rows
         spec = self.recipe.data
         built = build_dataset(
             list(spec.sources),
@@ -153,10 +165,15 @@ class Run:
 
     def _new_model(self) -> SafetyModel:
         torch.manual_seed(self.recipe.seed)
-        return SafetyModel(self.backbone.model, len(self.ids), self.recipe.fit.dropout)
+        spec = self.recipe.fit
+        return SafetyModel(self.backbone.model, len(self.ids), spec.dropout, spec.encoder_dropout)
 
-    def fit(self) -> None:
-        """Train, from the last checkpoint if there is one, and write the trained parameters."""
+    def fit(self) -> float:
+        """Train, from the last checkpoint if there is one, and write the trained parameters.
+
+        Returns:
+            Minutes of training, those before a kill included.
+        """
         train = self._rows("train")
         fit = Fit(
             model=self._new_model(),
@@ -171,11 +188,12 @@ class Run:
         if fit.resume():
             self.console.print(f"resuming at epoch {fit.position.epoch + 1}, step {fit.position.step}")
         torch.save(trainable_state(fit.run()), self.folder / "model.pt")
+        return fit.seconds / 60
 
     @cached_property
     def model(self) -> SafetyModel:
         """The trained model."""
-        model = self._new_model()
+        model = self._new_model().cpu()
         load_trainable_state(model, torch.load(self.folder / "model.pt", weights_only=True))
         return model.eval()
 
@@ -189,12 +207,14 @@ class Run:
         examples = encode_records(rows, self.encoder, self.ids)
         reference = predict(self.model, examples, pad=self.encoder.pad)
         outputs = [Engine(path, pad=self.encoder.pad).logits(examples.windows) for path in (fp32, int8)]
-        report = check_parity(reference, outputs[0], outputs[1], [row.lang for row in rows])
+        engine = Engine(int8, pad=self.encoder.pad)
+        alone = np.concatenate([engine.logits([window]) for window in examples.windows])
+        report = check_parity(reference, outputs[0], outputs[1], [row.lang for row in rows], alone)
         write_text(self.folder / "parity.json", json.dumps(report, indent=1) + "\n")
 
-    def _served_logits(self, rows: list[Record]) -> NDArray[np.float32]:
-        """Logits of the int8 artefact, over all windows, as serving computes them."""
-        engine = Engine(self.folder / "model.onnx", pad=self.encoder.pad)
+    def _served_logits(self, rows: list[Record], artefact: str = "model.onnx") -> NDArray[np.float32]:
+        """Logits of an artefact over all windows, as serving computes them."""
+        engine = Engine(self.folder / artefact, pad=self.encoder.pad)
         encoded = self.encoder.encode([row.text for row in rows], [row.context for row in rows])
         flat = engine.logits([window for windows in encoded for window in windows])
         counts = np.cumsum([0, *(len(windows) for windows in encoded)])
@@ -206,11 +226,18 @@ class Run:
         labels, _ = label_arrays(self.dev, self.ids)
         sources = [row.source for row in self.dev]
         fitted = calibrate(logits, labels, sources, self.ids)
-        scale = np.array([fitted[label].scale for label in self.ids])
-        shift = np.array([fitted[label].shift for label in self.ids])
-        probabilities = 1 / (1 + np.exp(-(scale * logits + shift)))
+        probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         thresholds = threshold_table(probabilities, labels, sources, self.ids, load_policies())
-        report = {"calibration": {k: asdict(v) for k, v in fitted.items()}, "thresholds": thresholds}
+        authored = [row for row in self.dev if row.source == AUTHORED]
+        kept = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
+        full = calibrated(self._served_logits(authored, "fp32.onnx"), [fitted[label] for label in self.ids])
+        limits = np.array([thresholds[DEFAULT_POLICY][label] for label in self.ids])
+        same = agreements(full, probabilities[kept], limits, [row.lang for row in authored])
+        report = {
+            "calibration": {k: asdict(v) for k, v in fitted.items()},
+            "thresholds": thresholds,
+            "decisions": [asdict(row) for row in same],
+        }
         write_text(self.folder / "calibration.json", json.dumps(report, indent=1) + "\n")
 
     def bundle(self) -> None:
@@ -232,9 +259,7 @@ class Run:
         ]
         write_text(self.folder / "golden.jsonl", "\n".join(lines) + "\n")
         self.encoder.tokenizer.save(str(self.folder / "tokenizer.json"), pretty=False)
-        meta = self._meta(
-            {name: Calibration(**row) for name, row in report["calibration"].items()}, report["thresholds"]
-        )
+        meta = self._meta(report)
         files = {name: self.folder / name for name in ("model.onnx", "tokenizer.json", "golden.jsonl")}
         write_bundle(self.folder / "bundle", files, self._stub_card(), meta)
 
@@ -242,8 +267,8 @@ class Run:
         title = f"# {self.recipe.name} {self.recipe.version}"
         return f"{title}\n\nNot evaluated yet: run `fineline eval` and `fineline card`.\n"
 
-    def _meta(self, calibration: dict[str, Calibration], thresholds: dict[str, dict[str, float]]) -> dict[str, Any]:
-        data = json.loads((self.folder / "data.json").read_text())
+    def _meta(self, calibrated_run: dict[str, Any]) -> dict[str, Any]:
+        data, parity = (json.loads((self.folder / name).read_text()) for name in ("data.json", "parity.json"))
         stations = {p.name.split(".")[0]: json.loads(p.read_text()) for p in sorted(self.folder.glob("*.done.json"))}
         frozen = self.recipe.fit.freeze_words and self.backbone.word_table is not None
         return {
@@ -254,8 +279,8 @@ class Run:
             "normaliser": NORMALISER_VERSION,
             "view": str(View.SIMPLIFIED),
             "window": window_table(self.window),
-            "calibration": {label: asdict(entry) for label, entry in calibration.items()},
-            "thresholds": thresholds,
+            "calibration": calibrated_run["calibration"],
+            "thresholds": calibrated_run["thresholds"],
             "quantisation": {
                 "matrices": "dynamic int8, one scale an output channel",
                 "words": "4-bit blocks of 32, " + ("as the backbone's source has them" if frozen else "rounded"),
@@ -265,12 +290,12 @@ class Run:
                 "recipe": self.recipe.resolved(),
                 "backbone": self.backbone.provenance,
                 "data": data,
-                "stations": {name: {k: v for k, v in row.items() if k != "recipe"} for name, row in stations.items()},
+                "stations": {name: {k: v for k, v in row.items() if k != "inputs"} for name, row in stations.items()},
                 "environment": {
                     "python": platform.python_version(),
                     "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
                     **{name: importlib.metadata.version(name) for name in _PACKAGES},
                 },
-                "parity": json.loads((self.folder / "parity.json").read_text()),
+                "parity": parity | {"decisions": calibrated_run["decisions"]},
             },
         }

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fineline.extras import require
+
 app = typer.Typer()
 
 
@@ -15,6 +17,7 @@ def run(
     readme: Annotated[Path | None, typer.Option(help="README whose results block is rendered anew.")] = None,
 ) -> None:
     """Render a model card from a report; no number in it is typed by hand."""
+    require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
     from fineline.files import write_text
     from fineline_eval.card import render_card
     from fineline_eval.report import read_report

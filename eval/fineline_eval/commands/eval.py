@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fineline.extras import require
 from fineline.policy import DEFAULT_POLICY
 
 app = typer.Typer()
@@ -19,6 +20,7 @@ def run(
     policy: Annotated[str, typer.Option(help="Policy whose thresholds decide.")] = DEFAULT_POLICY,
 ) -> None:
     """Evaluate a bundle; run again to continue where it stopped."""
+    require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
     from fineline_eval.evaluate import evaluate
     from fineline_eval.report import write_report
     from fineline_eval.summary import summary_table

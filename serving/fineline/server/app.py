@@ -116,7 +116,9 @@ def _add_limits(app: FastAPI, service: _Service) -> None:
         except _TooLargeError:
             message = f"The body is larger than {MAX_BODY} bytes; send fewer or shorter texts."
             response = JSONResponse(error_body(message, "body_too_large"), status_code=413)
-        except Exception as error:  # answered here, so that it is counted, and logged without a message that may quote text
+        except (
+            Exception
+        ) as error:  # answered here, so that it is counted, and logged without a message that may quote text
             frame = traceback.extract_tb(error.__traceback__)[-1]
             _LOG.error("%s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
             body = error_body("The server failed to answer; the request was not judged.", "internal", "server_error")

@@ -1,6 +1,7 @@
 """Verdicts in the shape of the OpenAI moderation API."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from fineline.classifier import Verdict
@@ -24,6 +25,7 @@ CATEGORIES = (
 """Categories of the OpenAI moderation API. Those that no label's crosswalk names stay at 0 and false."""
 
 
+@cache
 def _sources() -> dict[str, tuple[str, ...]]:
     taxonomy = load_taxonomy()
     return {

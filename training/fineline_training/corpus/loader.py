@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Item:
         writer: Persona of the writing pass.
         target: Name of the group the text is about, where a slot filled it or the writer named it.
         file: Path relative to the corpus folder.
+        form: Functional form (derogation, negated hate, spelling, ...) where the writer named one.
     """
 
     text: str
@@ -58,7 +59,7 @@ class Item:
     writer: str = ""
     target: str = ""
     file: str = ""
-    meta: Mapping[str, str] = field(default_factory=dict)
+    form: str = ""
 
 
 def _digest(*parts: str) -> str:
@@ -120,6 +121,7 @@ def _group_items(
                 writer=writer,
                 target=target or fields.get("target", group.get("target", "")),
                 file=file,
+                form=fields.get("form", group.get("form", "")),
             )
         )
     return items

@@ -4,6 +4,7 @@ A mirror is a folder with one subfolder per source id. It is named by ``--mirror
 environment is read when a command asks, never at import.
 """
 
+import http.client
 import io
 import os
 import urllib.error
@@ -89,7 +90,7 @@ def fetch_https(url: str, progress: Progress) -> bytes:
                 body.write(block)
                 progress(len(block))
             return body.getvalue()
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         raise DataError("pull_failed", f"{url}: download failed ({reason}); retry, or name a mirror.") from None
 

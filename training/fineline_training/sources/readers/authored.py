@@ -30,7 +30,7 @@ def read_authored(folder: Path) -> Rows:
     except CorpusError as error:
         raise DataError("corpus", str(error)) from None
     for item in items:
-        meta = {name: getattr(item, name) for name in ("act", "topic", "register", "writer", "target", "frame")}
+        meta = {name: getattr(item, name) for name in ("act", "topic", "register", "writer", "target", "frame", "form")}
         yield Record(
             text=item.text,
             context=item.context,

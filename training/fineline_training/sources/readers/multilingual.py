@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fineline_training.records import Record
-from fineline_training.sources.readers.base import EMPTY, Dropped, Rows, clean, read_csv, read_tsv, reader
+from fineline_training.sources.readers.base import EMPTY, Dropped, Rows, clean, read_csv, read_text, read_tsv, reader
 from fineline_training.sources.readers.grounds import (
     ETHNICITY,
     HEALTH,
@@ -96,7 +96,7 @@ def read_offenseval_tr(folder: Path) -> Rows:
     """Turkish tweets, OFF or NOT without a target; the test labels stand in a second file, joined by id."""
     for _, text, kind in read_tsv(folder / "offenseval-tr-training-v1.tsv", 3):
         yield _turkish(text, kind, "train")
-    lines = (folder / "offenseval-tr-labela-v1.tsv").read_text(encoding="utf-8").split()
+    lines = read_text(folder / "offenseval-tr-labela-v1.tsv").split()
     kinds = dict(line.split(",") for line in lines)
     for key, text in read_tsv(folder / "offenseval-tr-testset-v1.tsv", 2):
         yield _turkish(text, kinds[key], "test")

