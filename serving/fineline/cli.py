@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -62,7 +63,7 @@ PolicyOption = Annotated[str, typer.Option("--policy", help="cn_measures, intern
 
 
 def _table(texts: list[str], verdicts: list[Verdict]) -> Table:
-    table = Table(show_lines=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("action", "flagged", "score", "text"):
         table.add_column(name, overflow="fold")
     styles = {"allow": "green", "review": "yellow", "block": "red"}

@@ -36,7 +36,7 @@ class Policy:
         title: Short title.
         description: What it is for.
         beta: Weight of recall in the F-score that chooses thresholds.
-        max_lawful_flagged: Highest share of lawful development texts that a label's threshold may flag.
+        max_lawful_flagged: Highest share of lawful development texts that the policy may flag, by any label.
         default_action: Action for a flagged label without an entry in ``actions``.
         actions: Action by label.
     """

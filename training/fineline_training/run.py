@@ -29,7 +29,7 @@ from fineline.encoding import Encoder, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline.files import sha256_of, write_text
-from fineline.policy import DEFAULT_POLICY, load_policies
+from fineline.policy import DEFAULT_POLICY, POLICIES, load_policies
 from fineline.taxonomy import TAXONOMY_FILE, load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 from fineline_training.arrays import label_arrays
@@ -58,8 +58,8 @@ STATIONS = ("data", "fit", "export", "calibrate", "bundle")
 
 
 def inputs_hash(recipe: Recipe, mirror: Path | None) -> str:
-    """Digest of all that decides a run: the recipe, the corpus, the registry, the taxonomy, the normaliser."""
-    files = [*sorted(CORPUS_DIR.rglob("*.yaml")), REGISTRY_FILE, TAXONOMY_FILE]
+    """Digest of all that decides a run: the recipe, corpus, registry, taxonomy, policies and normaliser."""
+    files = [*sorted(CORPUS_DIR.rglob("*.yaml")), *sorted(POLICIES.glob("*.toml")), REGISTRY_FILE, TAXONOMY_FILE]
     parts = [json.dumps(recipe.resolved(), sort_keys=True), NORMALISER_VERSION, str(mirror is not None)]
     return hashlib.sha256("\n".join([*parts, *map(sha256_of, files)]).encode()).hexdigest()
 

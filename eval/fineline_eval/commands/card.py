@@ -10,7 +10,7 @@ from fineline.extras import require
 app = typer.Typer()
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def run(
     report: Annotated[Path, typer.Argument(help="report.json of 'fineline eval'.")],
     out: Annotated[Path, typer.Option(help="Card to write.")],
