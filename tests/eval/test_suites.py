@@ -167,6 +167,7 @@ def corpus_keys() -> set[str]:
 
 
 @pytest.mark.mirror
+@pytest.mark.slow
 @needs_mirror
 @pytest.mark.parametrize("suite", load_suites(), ids=IDS)
 def test_real_suite_has_the_rows_it_is_there_for_and_none_is_in_the_corpus(suite, corpus_keys):
