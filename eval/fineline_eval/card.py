@@ -42,8 +42,7 @@ normalisation, to a text of any evaluation suite were removed, and a gate proved
 
 _PARITY_NOTE = """\
 Differences from the trained model in logits, and share of held-back authored rows on which int8 and fp32 flag the same
-labels. In a batch, int8 logits differ by up to {alone} from the same text alone, because dynamic quantisation takes one
-activation scale a tensor."""
+labels. In a batch, int8 logits differ by at most {alone} from the same text alone."""
 
 
 def _marked(metric: Metric) -> str:

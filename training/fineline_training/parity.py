@@ -11,7 +11,7 @@ from fineline.errors import DataError
 
 FP32_TOLERANCE = 2e-3
 """fp32 ONNX against torch fp32: other kernels and orders of summation, nothing else."""
-INT8_MEAN_TOLERANCE = 0.25
+INT8_MEAN_TOLERANCE = 0.1
 """Mean absolute difference of int8 against torch, in logits."""
 
 
@@ -70,7 +70,7 @@ def check_parity(
 ) -> dict[str, Any]:
     """Compare both artefacts with torch, and int8 in a batch with int8 alone.
 
-    Dynamic quantisation takes one activation scale a tensor, so a text's logits depend a little on its neighbours.
+    Activations are quantised in blocks within a token, so neighbours should not matter.
 
     Returns:
         Plain data for the run's report.

@@ -282,7 +282,7 @@ class Run:
             "calibration": calibrated_run["calibration"],
             "thresholds": calibrated_run["thresholds"],
             "quantisation": {
-                "matrices": "dynamic int8, one scale an output channel",
+                "matrices": "int8 in blocks of 32, activations likewise at run time",
                 "words": "4-bit blocks of 32, " + ("as the backbone's source has them" if frozen else "rounded"),
             },
             "golden_tolerance": GOLDEN_TOLERANCE,
