@@ -165,7 +165,7 @@ def test_sources_and_parity_come_from_the_manifest(report):
         number(same["same"]),
     ]
     assert row_of(artefact, "zh")[5:] == ["-", "-"]
-    assert f"up to {manifest['parity']['int8_alone_worst']} " in artefact
+    assert f"at most {manifest['parity']['int8_alone_worst']} " in artefact
 
 
 def test_speed_names_the_machine_threads_and_rows(report):

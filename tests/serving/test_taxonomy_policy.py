@@ -78,7 +78,7 @@ def test_an_unknown_label_is_a_key_error():
         ('id = "privacy"', 'id = "insult"', "taxonomy_duplicate"),
         ('overlaps = ["insult", "violence"]', 'overlaps = ["insult", "rudeness"]', "taxonomy_overlap"),
         ('group = "rights"', 'group = "manners"', "taxonomy_group"),
-        ('version = "', "version = ", "taxonomy_syntax"),
+        ('version = "', "version = ", "config_syntax"),
     ],
 )
 def test_a_taxonomy_that_breaks_a_rule_is_refused(tmp_path: Path, old, new, code):

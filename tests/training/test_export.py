@@ -22,8 +22,10 @@ from fineline_training.records import Record
 
 INT8_WORST = 2.0
 INT8_MEAN = 0.25
-"""Measured on the tiny model over 217 texts, one a batch: 0.79 at most, 0.13 on average, where logits have a standard
-deviation of 1.4. The 4-bit words are rounded here; with the backbone's own words only the matrices differ."""
+"""The tiny model's words are random and rounded to 4 bits here, which makes nearly all of the difference: 1.16 at most
+where logits have a standard deviation of 1.4. The backbone's own words are exported exactly (tested below)."""
+ALONE_TOLERANCE = 1e-3
+"""Blocks never reach over a token, so what else is in the batch changes only the order of sums."""
 
 TEXTS = {
     "empty": "",
@@ -65,8 +67,11 @@ def test_a_ragged_batch_gives_the_same_logits_everywhere(tiny, tiny_encoder):
     fp32, int8 = (Engine(p, pad=tiny_encoder.pad, threads=1).logits(examples.windows) for p in (tiny.fp32, tiny.int8))
     np.testing.assert_allclose(fp32, expected, atol=FP32_TOLERANCE, rtol=0)
     np.testing.assert_allclose(int8, expected, atol=INT8_WORST, rtol=0)
-    report = check_parity(expected, fp32, int8, ["en"] * len(texts))
-    assert report["int8"][0]["mean"] < INT8_MEAN
+    engine = Engine(tiny.int8, pad=tiny_encoder.pad, threads=1)
+    alone = np.concatenate([engine.logits([window]) for window in examples.windows])
+    [gap] = gaps(expected, int8, ["en"] * len(texts))
+    assert gap.mean < INT8_MEAN
+    np.testing.assert_allclose(int8, alone, atol=ALONE_TOLERANCE, rtol=0)
     one_by_one = np.stack([torch_logits(tiny.model, window) for window in examples.windows])
     np.testing.assert_allclose(expected, one_by_one, atol=FP32_TOLERANCE, rtol=0)
 
@@ -96,7 +101,7 @@ def test_matrices_are_int8_and_words_are_4_bit(tiny):
     graph = onnx.load(tiny.int8).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("GatherBlockQuantized") == 1
-    assert "MatMulInteger" in kinds or "DynamicQuantizeMatMul" in kinds
+    assert kinds.count("MatMulNBits") == 6 * tiny.model.encoder.config.num_hidden_layers
     rows = tiny.model.encoder.config.vocab_size
     assert not [t.name for t in graph.initializer if list(t.dims) == [rows, 32]], "the fp32 words must be gone"
     table = {t.name: t for t in graph.initializer}
@@ -178,6 +183,8 @@ def test_an_artefact_that_drifted_in_one_language_stops_the_run(fp32, int8, code
     one, other = reference.copy(), reference.copy()
     one[5], other[5] = fp32, int8
     with pytest.raises(DataError, match="'th'") as caught:
-        check_parity(reference, one, other, langs)
+        check_parity(reference, one, other, langs, other)
     assert caught.value.code == code
-    assert check_parity(reference, reference + 1e-3, reference + 0.2, langs)["int8"][1]["rows"] == 1
+    good = check_parity(reference, reference + 1e-3, reference + 0.05, langs, reference + 0.06)
+    assert good["int8"][1]["rows"] == 1
+    assert good["int8_alone_worst"] == pytest.approx(0.01, abs=1e-4)
