@@ -34,7 +34,8 @@ serve: setup  ## the HTTP endpoint on 127.0.0.1:8000
 eval: setup  ## judge the shipped model on every suite the mirror has
 	$(BIN)/fineline eval $(MIRROR_OPTION)
 
-card: setup  ## render card and README results from the committed report
+card: setup  ## publish the last evaluation: report, card, README results
+	cp runs/eval/report.json model_cards/fineline-1/report.json
 	$(BIN)/fineline card model_cards/fineline-1/report.json --out model_cards/fineline-1/README.md --readme README.md
 	cp model_cards/fineline-1/README.md serving/models/fineline-1/README.md
 
