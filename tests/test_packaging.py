@@ -184,8 +184,14 @@ def test_the_wheel_judges_with_its_base_dependencies_alone(installed, classifier
 def test_commands_of_the_extras_say_what_to_install(installed):
     listed = call(installed / "fineline", "--help")
     assert all(name in listed.stdout for name in ("classify", "serve", *PROJECT["entry-points"]["fineline.commands"]))
-    for command, extra in (("serve", "serve"), ("data", "train"), ("train", "train"), ("eval", "eval")):
-        done = call(installed / "fineline", command, "--help" if command != "serve" else "--port=0")
+    for extra, *words in (
+        ("serve", "serve", "--port=0"),
+        ("train", "data", "status"),
+        ("train", "train"),
+        ("eval", "eval"),
+    ):
+        command = words[0]
+        done = call(installed / "fineline", *words)
         assert done.returncode == 1, f"{command}: {done.stdout}"
         assert done.stderr.startswith("error [extra_missing]"), f"{command}: {done.stderr}"
         assert f"fineline[{extra}]" in done.stderr
