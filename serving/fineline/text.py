@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-NORMALISER_VERSION = "1"
+NORMALISER_VERSION = "2"
 _MAX_ROUNDS = 6
 _MAX_MARKS = 30
 """Marks kept in a row, as in Unicode's stream-safe format: sorting an endless row of them takes quadratic time."""
@@ -30,7 +31,7 @@ _INVISIBLE = re.compile(
 )
 _SPACES = re.compile(r"[^\S\n]*\n[^\S\n]*(?:\n\s*)?|[^\S\n]{2,}|[^\S\n ]")
 _STRETCHED = re.compile(r"([^\W\d]|[^\w\s])\1{3,}")
-_LETTER = "[A-Za-z\u00c0-\u024f\u0400-\u04ff\u4e00-\u9fff\uac00-\ud7a3]"
+_LETTER = "[A-Za-z\u00c0-\u024f\u0400-\u04ff\u0620-\u064a\u4e00-\u9fff\uac00-\ud7a3]"
 _SPACED_OUT = re.compile(rf"(?<!\w){_LETTER}([ .\-_*\u00b7|/~+]){_LETTER}(?:\1{_LETTER}){{2,}}(?!\w)")
 _WORD = re.compile(r"[^\W_]+")
 _LEET = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"}
@@ -101,14 +102,28 @@ class AlignedText:
         )
 
 
+class CharacterTables(NamedTuple):
+    """Foldings of single characters.
+
+    Attributes:
+        latin: Letter of another script to the Latin letter it looks like.
+        cyrillic: Latin letter to the Cyrillic letter it looks like.
+        simplified: Code point of a traditional Chinese character to the simplified one, for ``str.translate``.
+    """
+
+    latin: dict[str, str]
+    cyrillic: dict[str, str]
+    simplified: dict[int, str]
+
+
 @cache
-def _tables() -> tuple[dict[str, str], dict[str, str], dict[int, str]]:
-    """(look-alike to Latin letter, look-alike to Cyrillic letter, traditional to simplified)."""
+def character_tables() -> CharacterTables:
+    """The tables beside this module, built by ``fineline_training.tables``."""
     raw = json.loads(Path(__file__).with_name("data").joinpath("tables.json").read_text(encoding="utf-8"))
     to_latin = dict(zip(raw["confusable"], raw["latin"], strict=True))
     to_cyrillic = {latin: other for other, latin in reversed(to_latin.items()) if "\u0400" <= other <= "\u04ff"}
     simplified = {ord(old): new for old, new in zip(raw["traditional"], raw["simplified"], strict=True)}
-    return to_latin, to_cyrillic, simplified
+    return CharacterTables(latin=to_latin, cyrillic=to_cyrillic, simplified=simplified)
 
 
 @cache
@@ -153,19 +168,22 @@ def _is_latin(char: str) -> bool:
 
 
 def _unmix(match: re.Match[str]) -> str:
-    """Fold look-alikes in a word that mixes scripts towards the script most of its letters have."""
+    """Fold look-alikes in a word that mixes scripts towards the script it is written in."""
     word = match.group()
     if word.isascii():
         return word
-    to_latin, to_cyrillic, _ = _tables()
+    tables = character_tables()
     letters = [c for c in word if c.isalpha()]
-    latin = sum(map(_is_latin, letters))
-    if not latin or latin == len(letters):
+    latin = [c for c in letters if _is_latin(c)]
+    if not latin or len(latin) == len(letters):
         return word
-    cyrillic = sum("\u0400" <= c <= "\u04ff" for c in letters)
-    if cyrillic > latin:
-        return "".join(to_cyrillic.get(c, c) for c in word)
-    return "".join(to_latin.get(c, c) for c in word)
+    cyrillic = [c for c in letters if "\u0400" <= c <= "\u04ff"]
+    # Letters without a double in the other script show whose word it is; only without any does the majority.
+    own_latin = sum(c not in tables.cyrillic for c in latin)
+    own_cyrillic = sum(c not in tables.latin for c in cyrillic)
+    if (own_cyrillic, len(cyrillic)) > (own_latin, len(latin)):
+        return "".join(tables.cyrillic.get(c, c) for c in word)
+    return "".join(tables.latin.get(c, c) for c in word)
 
 
 def _join(match: re.Match[str]) -> str:
@@ -222,8 +240,7 @@ def normalise(text: str, view: View = View.SIMPLIFIED) -> AlignedText:
         return result
     result = _settled(result)
     if view is View.SIMPLIFIED and _HAN.search(result.text) and not _KANA_OR_HANGUL.search(result.text):
-        _, _, simplified = _tables()
-        mapped = result.text.translate(simplified)
+        mapped = result.text.translate(character_tables().simplified)
         result = AlignedText(text=mapped, starts=result.starts, ends=result.ends, source_length=len(text))
         # Simplifying can make neighbours equal, which the folds above would have joined.
         result = _settled(result)
