@@ -1,6 +1,7 @@
 """Records to padded tensors."""
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,11 +25,13 @@ class Examples:
         windows: First window of each row.
         labels: int8, shape (rows, labels); 1, 0, or -1 for unknown.
         any_of: bool, shape (rows, labels); grounds of which at least one holds, where that is all a row knows.
+        pairs: int64, shape (rows,); rows of one contrast set share a number, -1 for rows outside any.
     """
 
     windows: list[Window]
     labels: NDArray[np.int8]
     any_of: NDArray[np.bool_]
+    pairs: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -47,20 +50,42 @@ def encode_records(records: Sequence[Record], encoder: Encoder, ids: Sequence[st
         encoded = encoder.encode([r.text for r in chunk], [r.context for r in chunk])
         windows += [row[0] for row in encoded]
     labels, any_of = label_arrays(records, ids)
-    return Examples(windows=windows, labels=labels, any_of=any_of)
+    numbers: dict[str, int] = {"": -1}
+    pairs = np.array([numbers.setdefault(record.pair, len(numbers)) for record in records], dtype=np.int64)
+    return Examples(windows=windows, labels=labels, any_of=any_of, pairs=pairs)
 
 
 def epoch_batches(examples: Examples, *, tokens: int, seed: str) -> list[list[int]]:
-    """Batches of similar length, in random order; the same seed gives the same plan."""
-    batches = length_batches(examples.lengths, tokens=tokens)
+    """Batches of similar length, in random order; the same seed gives the same plan.
+
+    Rows of one contrast set stay together, as long as they fit: the pair loss compares them.
+    """
+    units: dict[int, list[int]] = defaultdict(list)
+    for row, pair in enumerate(examples.pairs.tolist()):
+        units[pair if pair >= 0 else -1 - row].append(row)
+    longest = {key: max(examples.lengths[row] for row in unit) for key, unit in units.items()}
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for key in sorted(units, key=lambda key: (longest[key], units[key][0])):
+        unit = units[key]
+        if (len(current) + len(unit)) * longest[key] > tokens and current:
+            batches.append(current)
+            current = []
+        if len(unit) * longest[key] > tokens:
+            alone = [examples.lengths[row] for row in unit]
+            batches += [[unit[place] for place in places] for places in length_batches(alone, tokens=tokens)]
+        else:
+            current = [*current, *unit]
+    batches += [current] if current else []
     random.Random(seed).shuffle(batches)
     return batches
 
 
 def to_tensors(examples: Examples, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
-    """Tensors of one batch: the model's three inputs, ``labels`` and ``any_of``."""
+    """Tensors of one batch: the model's three inputs, ``labels``, ``any_of`` and ``pairs``."""
     inputs = collate([examples.windows[row] for row in rows], pad)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     tensors["labels"] = torch.from_numpy(examples.labels[list(rows)])
     tensors["any_of"] = torch.from_numpy(examples.any_of[list(rows)])
+    tensors["pairs"] = torch.from_numpy(examples.pairs[list(rows)])
     return tensors

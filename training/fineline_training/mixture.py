@@ -1,16 +1,28 @@
-"""What the model sees in each epoch: shares of the sources, and some rows set inside longer text."""
+"""What the model sees in each epoch: shares of the sources, some rows set inside longer text, some with words hidden."""
 
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fineline_training.evasion import UNSPACED_LANGS, evade, evasions_of
 from fineline_training.recipe import DataSpec
 from fineline_training.records import Record
 from fineline_training.sources.registry import AUTHORED
 
 _FILLER_SENTENCES = (1, 4)
-_NO_SPACE_LANGS = frozenset({"zh", "ja", "th"})
+_FILLER_LENGTH = {True: 120, False: 360}
+"""Characters of filler in unspaced and spaced writing: with more, a row could fall out of its first window."""
+
+
+def _shuffled(rows: Sequence[Record], rng: random.Random) -> list[Record]:
+    """Random order in which the rows of a pair stay neighbours, so that a slice seldom parts them."""
+    units: dict[str, list[Record]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        units[row.pair or str(index)].append(row)
+    order = list(units.values())
+    rng.shuffle(order)
+    return [row for unit in order for row in unit]
 
 
 class Mixture:
@@ -28,6 +40,8 @@ class Mixture:
         self._by_source: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             self._by_source[record.source].append(record)
+        for source, rows in self._by_source.items():
+            self._by_source[source] = _shuffled(rows, random.Random(f"{seed}/{source}"))
         self._fillers: dict[str, list[str]] = defaultdict(list)
         for record in self._by_source.get(AUTHORED, []):
             if record.context is None and not any(record.labels.values()) and len(record.text) < 240:
@@ -36,28 +50,44 @@ class Mixture:
     def epoch(self, number: int) -> list[Record]:
         """Rows of epoch ``number`` in random order."""
         rng = random.Random(f"{self._seed}/{number}")
-        rows: list[Record] = []
+        units: dict[str, list[Record]] = defaultdict(list)
         for source in sorted(self._by_source):
-            rows += self._draw(source, rng)
-        rows = [self._compose(row, rng) if self._wants_filler(row, rng) else row for row in rows]
+            for index, row in enumerate(self._draw(source, number)):
+                units[row.pair or f"{source}/{index}"].append(row)
+        rows = [row for unit in units.values() for row in self._vary(unit, rng)]
         rng.shuffle(rows)
         return rows
 
-    def _draw(self, source: str, rng: random.Random) -> list[Record]:
+    def _draw(self, source: str, number: int) -> list[Record]:
+        """Consecutive slices of a source's rows, so that all are seen before any is seen again."""
         share = self._spec.sources[source]
         available = self._by_source[source]
         wanted = round(share.weight * len(available))
         if share.cap:
             wanted = min(wanted, share.cap)
-        whole, part = divmod(wanted, len(available))
-        return available * whole + rng.sample(available, part)
+        return [available[(number * wanted + index) % len(available)] for index in range(wanted)]
 
-    def _wants_filler(self, row: Record, rng: random.Random) -> bool:
-        eligible = row.source == AUTHORED and row.context is None and len(self._fillers[row.lang]) > 20
-        return eligible and rng.random() < self._spec.compose
+    def _vary(self, unit: list[Record], rng: random.Random) -> list[Record]:
+        """The same change to all rows of a pair: what differs between them stays what the pair is about."""
+        first, choice = unit[0], rng.random()
+        if any(row.context for row in unit):
+            return unit
+        if choice < self._spec.evade:
+            kind, seed = rng.choice(evasions_of(first.lang)), rng.random()
+            return [replace(row, text=evade(row.text, kind, random.Random(seed))) for row in unit]
+        composable = first.source == AUTHORED and len(self._fillers[first.lang]) > 20
+        if composable and choice < self._spec.evade + self._spec.compose:
+            return self._compose(unit, rng)
+        return unit
 
-    def _compose(self, row: Record, rng: random.Random) -> Record:
-        """Set a row among lawful sentences of its language: the verdict must not depend on its place or share."""
-        parts = rng.sample(self._fillers[row.lang], rng.randint(*_FILLER_SENTENCES))
-        parts.insert(rng.randint(0, len(parts)), row.text)
-        return replace(row, text=("" if row.lang in _NO_SPACE_LANGS else " ").join(parts))
+    def _compose(self, unit: list[Record], rng: random.Random) -> list[Record]:
+        """Set rows among lawful sentences of their language: the verdict must not depend on place or share."""
+        unspaced = unit[0].lang in UNSPACED_LANGS
+        room, parts = _FILLER_LENGTH[unspaced], []
+        for filler in rng.sample(self._fillers[unit[0].lang], rng.randint(*_FILLER_SENTENCES)):
+            if len(filler) <= room:
+                parts.append(filler)
+                room -= len(filler)
+        place = rng.randint(0, len(parts))
+        joined = ("" if unspaced else " ").join
+        return [replace(row, text=joined([*parts[:place], row.text, *parts[place:]])) for row in unit]

@@ -7,6 +7,9 @@ from transformers import PreTrainedModel
 HEAD_PRIOR = -3.0
 """Initial bias of every output: about 5 % of rows are positive, and from zero the first steps only learn that."""
 
+PAIR_MARGIN = 3.0
+"""Gap in logits that twins should have: probabilities of 0.18 and 0.82 around a threshold of 0.5."""
+
 
 class SafetyModel(nn.Module):
     """Encoder and head.
@@ -72,6 +75,30 @@ def masked_loss(logits: Tensor, labels: Tensor, any_of: Tensor) -> Tensor:
     rows = (each * known).sum(dim=1)
     none_holds = (nn.functional.logsigmoid(-logits) * any_of).sum(dim=1)
     has_set = any_of.any(dim=1)
-    # Clamped away from 0, where log(1 - exp(x)) has an infinite slope.
-    set_loss = -torch.log1p(-torch.exp(none_holds.clamp(max=-1e-4)))
+    # -log(1 - exp(x)); near 0 it is -log(-x), where -x = sum of p is the sum of exp(logit): that keeps the slope.
+    near = none_holds > -1e-4
+    odds = logits.masked_fill(~any_of, -torch.inf).masked_fill(~has_set.unsqueeze(1), 0.0).logsumexp(dim=1)
+    set_loss = -torch.where(near, odds, torch.log1p(-torch.exp(none_holds.clamp(max=-1e-4))))
     return (rows + torch.where(has_set, set_loss, torch.zeros_like(set_loss))).mean()
+
+
+def pair_loss(logits: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
+    """How far flagged texts fail to stand above their lawful twins, on the labels they break.
+
+    For a label that one row of a pair has and another has not, ``softplus(PAIR_MARGIN - difference of logits)``: the
+    topic raises both, so only what differs between them can lower it.
+
+    Args:
+        logits: Shape (batch, labels).
+        labels: Shape (batch, labels); 1, 0, or -1 for unknown.
+        pairs: Shape (batch,); rows of one contrast set share a number, -1 for none.
+
+    Returns:
+        Sum over such comparisons, each row's averaged, divided by the number of rows; a scalar.
+    """
+    twins = (pairs.unsqueeze(1) == pairs.unsqueeze(0)) & (pairs >= 0).unsqueeze(1)
+    compared = twins.unsqueeze(2) & (labels == 1).unsqueeze(1) & (labels == 0).unsqueeze(0)
+    gap = logits.unsqueeze(1) - logits.unsqueeze(0)
+    each = nn.functional.softplus(PAIR_MARGIN - gap) * compared
+    counts = compared.sum(dim=(1, 2)).clamp(min=1)
+    return (each.sum(dim=(1, 2)) / counts).sum() / max(1, len(logits))

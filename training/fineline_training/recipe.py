@@ -34,6 +34,7 @@ class DataSpec:
         required: Stop when a named source is missing.
         compose: Share of authored rows that are set among lawful sentences of their language, so that one bad
             sentence in a longer text is learned.
+        evade: Share of rows in which words are hidden as evaders do, flagged and lawful alike.
         dev_cap: Most development rows a source may give to calibration.
         unlawful_limit: Highest share of flagged rows a source of ordinary text may hold (GB/T 45654 uses 5 %).
     """
@@ -41,6 +42,7 @@ class DataSpec:
     sources: dict[str, SourceSpec]
     required: bool = False
     compose: float = 0.1
+    evade: float = 0.05
     dev_cap: int = 1500
     unlawful_limit: float = 0.05
 
@@ -56,6 +58,7 @@ class FitSpec:
         weight_decay: On matrices only.
         warmup: Share of steps with a rising rate; a cosine falls to a tenth of the peak after it.
         batch_tokens: Padded tokens a batch.
+        pair_weight: Weight of the loss that sets the flagged text of a pair above its lawful twin; 0 leaves it out.
         clip: Norm the gradient is clipped to.
         dropout: On the pooled vector.
         encoder_dropout: Inside the encoder; on a CPU it costs a fifth of the speed (training/LOG.md).
@@ -71,6 +74,7 @@ class FitSpec:
     weight_decay: float = 0.01
     warmup: float = 0.06
     batch_tokens: int = 2560
+    pair_weight: float = 0.0
     clip: float = 1.0
     dropout: float = 0.1
     encoder_dropout: float = 0.0
@@ -118,6 +122,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError("recipe_value", f"{path.name}: vocabulary must be served or full.")
     if recipe.fit.epochs < 1 or recipe.fit.batch_tokens < recipe.fit.window:
         raise ConfigError("recipe_value", f"{path.name}: fit.epochs must be >= 1 and fit.batch_tokens >= fit.window.")
-    if not 0 <= recipe.data.compose <= 1 or any(s.weight < 0 or s.cap < 0 for s in recipe.data.sources.values()):
-        raise ConfigError("recipe_value", f"{path.name}: data.compose must be 0..1, and no weight or cap negative.")
+    data = recipe.data
+    if min(data.compose, data.evade) < 0 or data.compose + data.evade > 1:
+        raise ConfigError("recipe_value", f"{path.name}: data.compose and data.evade must be shares that add up to 1 at most.")
+    if any(s.weight < 0 or s.cap < 0 for s in data.sources.values()):
+        raise ConfigError("recipe_value", f"{path.name}: no weight or cap of a source may be negative.")
     return recipe
