@@ -37,13 +37,17 @@ class Mixture:
     def __init__(self, records: Sequence[Record], spec: DataSpec, seed: int) -> None:
         self._spec = spec
         self._seed = seed
-        self._by_source: dict[str, list[Record]] = defaultdict(list)
+        by_source: dict[str, list[Record]] = defaultdict(list)
         for record in records:
-            self._by_source[record.source].append(record)
-        for source, rows in self._by_source.items():
-            self._by_source[source] = _shuffled(rows, random.Random(f"{seed}/{source}"))
+            by_source[record.source].append(record)
+        self._pools: dict[str, tuple[list[Record], ...]] = {}
+        for source, rows in by_source.items():
+            shuffled = _shuffled(rows, random.Random(f"{seed}/{source}"))
+            expanded = [row for row in shuffled if row.meta.get("frame", row.pair) != row.pair]
+            written = [row for row in shuffled if row.meta.get("frame", row.pair) == row.pair]
+            self._pools[source] = (written, expanded)
         self._fillers: dict[str, list[str]] = defaultdict(list)
-        for record in self._by_source.get(AUTHORED, []):
+        for record in by_source.get(AUTHORED, []):
             if record.context is None and not any(record.labels.values()) and len(record.text) < 240:
                 self._fillers[record.lang].append(record.text)
 
@@ -51,7 +55,7 @@ class Mixture:
         """Rows of epoch ``number`` in random order."""
         rng = random.Random(f"{self._seed}/{number}")
         units: dict[str, list[Record]] = defaultdict(list)
-        for source in sorted(self._by_source):
+        for source in sorted(self._pools):
             for index, row in enumerate(self._draw(source, number)):
                 units[row.pair or f"{source}/{index}"].append(row)
         rows = [row for unit in units.values() for row in self._vary(unit, rng)]
@@ -61,11 +65,15 @@ class Mixture:
     def _draw(self, source: str, number: int) -> list[Record]:
         """Consecutive slices of a source's rows, so that all are seen before any is seen again."""
         share = self._spec.sources[source]
-        available = self._by_source[source]
-        wanted = round(share.weight * len(available))
-        if share.cap:
-            wanted = min(wanted, share.cap)
-        return [available[(number * wanted + index) % len(available)] for index in range(wanted)]
+        wanted = [round(share.weight * len(pool)) for pool in self._pools[source]]
+        wanted[1] = round(share.expansions * wanted[1])
+        if share.cap and sum(wanted) > share.cap:
+            wanted = [round(share.cap * count / sum(wanted)) for count in wanted]
+        return [
+            pool[(number * count + index) % len(pool)]
+            for pool, count in zip(self._pools[source], wanted, strict=True)
+            for index in range(count)
+        ]
 
     def _vary(self, unit: list[Record], rng: random.Random) -> list[Record]:
         """The same change to all rows of a pair: what differs between them stays what the pair is about."""

@@ -19,10 +19,12 @@ class SourceSpec:
     Attributes:
         weight: Share of its training rows drawn for each epoch; above 1 rows repeat.
         cap: Most rows drawn for an epoch; 0 means no cap.
+        expansions: Factor on ``weight`` for rows that fill a slot of a frame: they differ in a name alone.
     """
 
     weight: float = 1.0
     cap: int = 0
+    expansions: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,6 @@ def load_recipe(name_or_path: str) -> Recipe:
     data = recipe.data
     if min(data.compose, data.evade) < 0 or data.compose + data.evade > 1:
         raise ConfigError("recipe_value", f"{path.name}: data.compose and data.evade must be shares that add up to 1 at most.")
-    if any(s.weight < 0 or s.cap < 0 for s in data.sources.values()):
-        raise ConfigError("recipe_value", f"{path.name}: no weight or cap of a source may be negative.")
+    if any(min(s.weight, s.cap, s.expansions) < 0 for s in data.sources.values()):
+        raise ConfigError("recipe_value", f"{path.name}: no weight, cap or expansions of a source may be negative.")
     return recipe

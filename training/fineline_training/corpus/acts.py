@@ -14,11 +14,13 @@ class Act:
         id: Name used as a key in corpus files.
         flagged: Whether a text that performs it is flagged.
         meaning: One plain sentence.
+        meaning_zh: The same in Chinese.
     """
 
     id: str
     flagged: bool
     meaning: str
+    meaning_zh: str
 
 
 @cache
@@ -26,7 +28,7 @@ def load_acts() -> dict[str, Act]:
     """Read ``acts.toml`` into acts by id."""
     tables = tomllib.loads(Path(__file__).with_name("acts.toml").read_text(encoding="utf-8"))
     return {
-        name: Act(id=name, flagged=kind == "flagged", meaning=meaning)
+        name: Act(id=name, flagged=kind == "flagged", meaning=meaning, meaning_zh=tables["zh"][name])
         for kind in ("flagged", "lawful")
         for name, meaning in tables[kind].items()
     }

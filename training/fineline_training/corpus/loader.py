@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from fineline.errors import DataError
 from fineline_training.corpus.acts import load_acts
 
 CORPUS_DIR = Path(__file__).parent
@@ -17,12 +18,16 @@ REGISTERS = frozenset(
 )
 _GROUP_KEYS = frozenset({"label", "labels", "register", "context", "form", "target"})
 _TEXT_KEYS = frozenset({"text", "label", "labels", "register", "context", "form", "target"})
-_FILE_KEYS = frozenset({"lang", "writer", "label", "items", "terms", "frames", "version"})
+_FILE_KEYS = frozenset({"lang", "writer", "label", "items", "terms", "frames", "frames_per_term", "version"})
 FRAMES_PER_TERM = 4
+"""Frames a term is set into, unless the file's ``frames_per_term`` says otherwise."""
 
 
-class CorpusError(ValueError):
+class CorpusError(DataError):
     """A corpus file breaks a rule; the message names file, item and remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("corpus", message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,7 @@ class Item:
         context: The prompt the text answers, or ``None``.
         pair: Id shared by the texts of one group.
         frame: Id shared by all expansions of one written group; the unit of the held-back split.
+        wording: The text as written: with the slot ``{group}`` where the text is an expansion.
         writer: Persona of the writing pass.
         target: Name of the group the text is about, where a slot filled it or the writer named it.
         file: Path relative to the corpus folder.
@@ -56,6 +62,7 @@ class Item:
     context: str | None = None
     pair: str = ""
     frame: str = ""
+    wording: str = ""
     writer: str = ""
     target: str = ""
     file: str = ""
@@ -118,6 +125,7 @@ def _group_items(
                 context=fields.get("context", group.get("context")),
                 pair=frame,
                 frame=frame,
+                wording=fields["text"].strip(),
                 writer=writer,
                 target=target or fields.get("target", group.get("target", "")),
                 file=file,
@@ -131,11 +139,10 @@ def _expand(file: str, head: Mapping[str, Any]) -> Iterator[Item]:
     """Fill each ``{group}`` term into a few frames, chosen by a seed that depends on the term alone."""
     frames = head.get("frames") or []
     lang, writer = head["lang"], head.get("writer", "")
+    wanted = min(head.get("frames_per_term", FRAMES_PER_TERM), len(frames))
     for label, terms in (head.get("terms") or {}).items():
         for term in terms:
-            picks = random.Random(f"{lang}/{label}/{term}").sample(
-                range(len(frames)), min(FRAMES_PER_TERM, len(frames))
-            )
+            picks = random.Random(f"{lang}/{label}/{term}").sample(range(len(frames)), wanted)
             for index in sorted(picks):
                 where = f"{file} frame {index + 1}"
                 for item in _group_items(where, file, lang, writer, frames[index], label, target=term):

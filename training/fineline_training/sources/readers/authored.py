@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from fineline.errors import DataError
 from fineline.taxonomy import load_taxonomy
-from fineline_training.corpus import CorpusError, Item, load_corpus
+from fineline_training.corpus import Item, load_corpus
 from fineline_training.records import Record
 from fineline_training.sources.readers.base import Rows, reader
 from fineline_training.sources.readers.grounds import ETHNICITY, lawful
@@ -25,11 +24,7 @@ def _labels(item: Item) -> dict[str, int]:
 @reader("authored")
 def read_authored(folder: Path) -> Rows:
     """One frame in five is held back as dev, with all its expansions: nothing of it is seen in training."""
-    try:
-        items = load_corpus(folder)
-    except CorpusError as error:
-        raise DataError("corpus", str(error)) from None
-    for item in items:
+    for item in load_corpus(folder):
         meta = {name: getattr(item, name) for name in ("act", "topic", "register", "writer", "target", "frame", "form")}
         yield Record(
             text=item.text,
