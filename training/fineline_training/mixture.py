@@ -1,4 +1,4 @@
-"""What the model sees in each epoch: shares of the sources, some rows set inside longer text, some with words hidden."""
+"""What the model sees in each epoch: shares of the sources, rows set inside longer text, rows with words hidden."""
 
 import random
 from collections import defaultdict

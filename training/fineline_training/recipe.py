@@ -126,7 +126,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError("recipe_value", f"{path.name}: fit.epochs must be >= 1 and fit.batch_tokens >= fit.window.")
     data = recipe.data
     if min(data.compose, data.evade) < 0 or data.compose + data.evade > 1:
-        raise ConfigError("recipe_value", f"{path.name}: data.compose and data.evade must be shares that add up to 1 at most.")
+        raise ConfigError(
+            "recipe_value", f"{path.name}: data.compose and data.evade are shares and add up to 1 at most."
+        )
     if any(min(s.weight, s.cap, s.expansions) < 0 for s in data.sources.values()):
         raise ConfigError("recipe_value", f"{path.name}: no weight, cap or expansions of a source may be negative.")
     return recipe

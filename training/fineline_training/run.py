@@ -175,6 +175,7 @@ class Run:
             Minutes of training, those before a kill included.
         """
         train = self._rows("train")
+        authored = [row for row in self.dev if row.source == AUTHORED]
         fit = Fit(
             model=self._new_model(),
             encoder=self.encoder,
@@ -183,7 +184,7 @@ class Run:
             spec=self.recipe.fit,
             seed=self.recipe.seed,
             folder=self.folder,
-            dev=[row for row in self.dev if row.source == AUTHORED],
+            dev=authored[:: max(1, len(authored) // self.recipe.data.dev_cap)],
         )
         if fit.resume():
             self.console.print(f"resuming at epoch {fit.position.epoch + 1}, step {fit.position.step}")
