@@ -12,6 +12,7 @@ from fineline.errors import ConfigError
 TAXONOMY_FILE = Path(__file__).with_name("taxonomy.toml")
 GROUPS = ("prohibited", "discrimination", "rights")
 CROSSWALKS = ("ail", "lg3", "openai")
+_TOP_KEYS = {"version", "principle", "principle_zh", "never_flag_any", "never_flag_any_zh", "label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class Label:
         definition: One sentence, English.
         definition_zh: The same in Chinese.
         flag: What is flagged.
+        flag_zh: The same in Chinese.
         never_flag: What is never flagged.
+        never_flag_zh: The same in Chinese.
         overlaps: Labels whose truth a row that names only this label leaves unknown.
         crosswalk: Categories of other taxonomies, each ``=id`` (close) or ``~id`` (partly).
     """
@@ -40,7 +43,9 @@ class Label:
     definition: str
     definition_zh: str
     flag: tuple[str, ...]
+    flag_zh: tuple[str, ...]
     never_flag: tuple[str, ...]
+    never_flag_zh: tuple[str, ...]
     overlaps: tuple[str, ...]
     crosswalk: Mapping[str, tuple[str, ...]]
 
@@ -56,7 +61,9 @@ class Taxonomy:
 
     version: str
     principle: str
+    principle_zh: str
     never_flag_any: tuple[str, ...]
+    never_flag_any_zh: tuple[str, ...]
     labels: tuple[Label, ...]
 
     @property
@@ -83,7 +90,8 @@ class Taxonomy:
 
 def _label(row: Mapping[str, Any], where: str) -> Label:
     expected = {
-        "id", "group", "name", "clauses", "definition", "definition_zh", "flag", "never_flag", "overlaps", "crosswalk",
+        "id", "group", "name", "clauses", "definition", "definition_zh", "flag", "flag_zh",
+        "never_flag", "never_flag_zh", "overlaps", "crosswalk",
     }  # fmt: skip
     if wrong := expected ^ set(row):
         raise ConfigError(
@@ -107,7 +115,9 @@ def _label(row: Mapping[str, Any], where: str) -> Label:
         definition=row["definition"],
         definition_zh=row["definition_zh"],
         flag=tuple(row["flag"]),
+        flag_zh=tuple(row["flag_zh"]),
         never_flag=tuple(row["never_flag"]),
+        never_flag_zh=tuple(row["never_flag_zh"]),
         overlaps=tuple(row["overlaps"]),
         crosswalk={name: tuple(row["crosswalk"].get(name, ())) for name in CROSSWALKS},
     )
@@ -121,7 +131,7 @@ def read_taxonomy(path: Path) -> Taxonomy:
     """
     where = path.name
     table = read_toml(path)
-    if wrong := {"version", "principle", "never_flag_any", "label"} ^ set(table):
+    if wrong := _TOP_KEYS ^ set(table):
         raise ConfigError("taxonomy_key", f"{where}: key '{min(wrong)}' is unknown or missing.")
     labels = tuple(_label(row, where) for row in table["label"])
     ids = [label.id for label in labels]
@@ -135,7 +145,9 @@ def read_taxonomy(path: Path) -> Taxonomy:
     return Taxonomy(
         version=table["version"],
         principle=table["principle"],
+        principle_zh=table["principle_zh"],
         never_flag_any=tuple(table["never_flag_any"]),
+        never_flag_any_zh=tuple(table["never_flag_any_zh"]),
         labels=labels,
     )
 

@@ -41,6 +41,9 @@ def test_a_label_is_complete_in_both_languages(label):
     assert len(label.never_flag) >= 2
     assert any("\u4e00" <= char <= "\u9fff" for char in label.name_zh)
     assert any("\u4e00" <= char <= "\u9fff" for char in label.definition_zh)
+    assert len(label.flag_zh) == len(label.flag)
+    assert len(label.never_flag_zh) == len(label.never_flag)
+    assert all(any("\u4e00" <= char <= "\u9fff" for char in rule) for rule in label.flag_zh + label.never_flag_zh)
     assert label.rule == f"{label.name_en}: {label.definition}"
 
 
