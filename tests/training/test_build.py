@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fineline.cli import main
 from fineline.errors import DataError
 from fineline.taxonomy import load_taxonomy
 from fineline_training import build as building
@@ -205,19 +207,28 @@ def test_command_build_writes_rows_and_manifest(make_source: MakeSource, tmp_pat
     assert "leakage" in result.output
 
 
-def test_command_reports_an_error_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_command_reports_an_error_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("FINELINE_MIRROR", raising=False)
-    for arguments in (
-        ["build", "--sources", "cold", "--out", str(tmp_path / "x.jsonl")],
-        ["build", "--sources", "nope", "--out", str(tmp_path / "x.jsonl")],
-        ["build", "--sources", "xstest", "--mirror", str(tmp_path), "--out", str(tmp_path / "x.jsonl")],
-        ["status", "--mirror", str(tmp_path / "gone")],
-        ["pull", "--mirror", str(tmp_path), "--out", str(tmp_path)],
+    for arguments, code in (
+        (["build", "--sources", "cold", "--out", str(tmp_path / "x.jsonl")], "mirror_unset"),
+        (["build", "--sources", "nope", "--out", str(tmp_path / "x.jsonl")], "source_unknown"),
+        (
+            ["build", "--sources", "xstest", "--mirror", str(tmp_path), "--out", str(tmp_path / "x.jsonl")],
+            "licence_use",
+        ),
+        (["status", "--mirror", str(tmp_path / "gone")], "mirror_missing"),
+        (["pull", "--mirror", str(tmp_path), "--out", str(tmp_path)], "pull_same_folder"),
     ):
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 1, arguments
-        assert "Traceback" not in result.output
-        assert result.output.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["fineline", "data", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        told = capsys.readouterr()
+        assert caught.value.code == 1, arguments
+        assert told.out == ""
+        assert told.err.startswith(f"error [{code}]: ")
+        assert told.err.count("\n") == 1
     assert not (tmp_path / "x.jsonl").exists()
 
 

@@ -1,11 +1,13 @@
 """The authored corpus: whole, free of duplicates, personal data and evaluation texts; and how bad files are refused."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fineline.taxonomy import load_taxonomy
+from fineline_training.composition import FRAME_LIMIT
 from fineline_training.corpus import CorpusError, load_acts, load_corpus, load_file
 from fineline_training.corpus.loader import CORPUS_DIR, FRAMES_PER_TERM
 from fineline_training.leakage import cached_key, load_digests
@@ -14,6 +16,17 @@ from fineline_training.personal import find_personal
 IDS = load_taxonomy().ids
 LANGS = "zh en es fr de pt it nl pl ru tr ar hi ja ko vi id th".split()
 FILES = sorted(CORPUS_DIR.rglob("*.yaml"))
+LAWFUL = [act.id for act in load_acts().values() if not act.flagged]
+LONG_NUMBER = re.compile(r"(?<!\d)\+?\(?\d(?:[ ().·/-]{0,2}\d){8,}")
+"""Nine digits or more, however they are grouped: phone, identity, card and account numbers of any country."""
+FICTIONAL = re.compile(r"0{7}\d?$|55501\d\d$|^(?:44|0)?7700900\d{3}$")
+"""Zeros for a filler, and the ranges that regulators keep for fiction."""
+
+
+def real_looking(text: str) -> list[str]:
+    """Long numbers in a text that could be somebody's."""
+    found = LONG_NUMBER.findall(text)
+    return [number for number in found if not FICTIONAL.search(re.sub(r"\D", "", number))]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +74,31 @@ def test_no_text_holds_personal_data(items):
     assert not found
 
 
+def test_a_long_number_is_plainly_made_up(items):
+    found = [(item.file, real_looking(f"{item.text}\n{item.context or ''}")) for item in items]
+    assert not [(file, numbers) for file, numbers in found if numbers]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "13800138000", "110101199003077758", "0151 2345 6789", "06 12 34 56 78", "612 345 678", "+48 612-345-678",
+        "123.456.789-09", "(11) 91234-5678", "12345678901", "8 (912) 345-67-89", "900101-1234567", "010-1234-5678",
+        "090-1234-5678", "98765 43210", "1234 5678 9012", "0912345678", "1-2345-67890-12-1", "4929 1234 5678 9012",
+    ],
+)  # fmt: skip
+def test_numbers_of_many_countries_look_real(number):
+    assert real_looking(f"call {number} now") == [number]
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["000-0000-0000", "0900-000-000", "0-0000-00000-00-0", "(212) 555-0142", "07700 900123", "12,500", "2026-11-22"],
+)
+def test_made_up_numbers_and_other_figures_pass(number):
+    assert real_looking(f"call {number} now") == []
+
+
 def test_no_text_is_an_evaluation_text(items):
     known = load_digests()
     assert not [item.file for item in items if item.text in known or (item.context and item.context in known)]
@@ -84,6 +122,19 @@ def test_expansions_of_one_frame_share_its_frame_and_not_their_pair(items):
     for item in filled:
         per_term.setdefault((item.file, item.topic, item.target), set()).add(item.frame)
     assert max(len(frames) for frames in per_term.values()) <= FRAMES_PER_TERM
+
+
+def test_no_frame_gives_more_than_its_share_of_a_labels_rows(items):
+    rows = Counter(label for item in items for label in item.labels or (item.topic,))
+    frames = Counter((label, item.lang, item.wording) for item in items for label in item.labels or (item.topic,))
+    too_big = {frame: count for frame, count in frames.items() if count > FRAME_LIMIT * rows[frame[0]]}
+    assert not too_big
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_every_label_has_every_lawful_act(items, lang):
+    written = {(item.topic, item.act) for item in items if item.lang == lang}
+    assert not [(label, act) for label in IDS for act in LAWFUL if (label, act) not in written]
 
 
 def test_loading_twice_gives_the_same_items(items):

