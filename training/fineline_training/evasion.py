@@ -58,7 +58,7 @@ UNSPACED_LANGS = frozenset({"zh", "ja", "th"})
 
 def evasions_of(lang: str) -> tuple[Evasion, ...]:
     """Kinds that make sense in a language."""
-    kinds = _ANY
+    kinds: tuple[Evasion, ...] = _ANY
     if lang == "zh":
         kinds += _CHINESE
     if lang in _LATIN_LANGS:

@@ -28,7 +28,7 @@ def row_tables(rows: Rows) -> Columns:
     """Training rows in all, and by label, language, act, register and source."""
     return Columns(
         [
-            _tallies("Rows by label", rows.labels | {"all rows": rows.all}),
+            _tallies("Rows by label", {**rows.labels, "all rows": rows.all}),
             _tallies("Rows by language", rows.languages),
             _tallies("Rows by act", rows.acts),
             _tallies("Rows by register", rows.registers),

@@ -43,8 +43,8 @@ def agreement(
     from fineline_training.corpus import load_corpus
 
     corpus = logic.corpus_labels(load_corpus())
-    passes = [logic.read_pass(path) for path in (first, second)]
-    results = logic.agreement(*passes, corpus)
+    one, other = logic.read_pass(first), logic.read_pass(second)
+    results = logic.agreement(one, other, corpus)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in logic.AGREEMENT_COLUMNS:
         table.add_column(column, justify="left" if column == "label" else "right", no_wrap=True)
@@ -53,5 +53,5 @@ def agreement(
     Console().print(table)
     if out:
         write_text(out, logic.as_markdown(results))
-    for key in logic.differences(*passes, corpus)[:show]:
-        typer.echo(f"{key}: {' / '.join(','.join(sorted(p[key])) or 'lawful' for p in (*passes, corpus))}")
+    for key in logic.differences(one, other, corpus)[:show]:
+        typer.echo(f"{key}: {' / '.join(','.join(sorted(p[key])) or 'lawful' for p in (one, other, corpus))}")
