@@ -28,7 +28,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # A text such as "/v1/moderations" is a route, not a path: only roots where a person's files lie are machine paths.
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|Users|work|tmp|mnt|opt|srv|var|data)/|[A-Z]:\\)")
 REGISTRY = re.compile(
-    r"pypi|pythonhosted|npmjs|artifactory|nexus\.|index-url|extra-index|find-links|crates\.io|proxy\.golang|conda\.anaconda|"
+    r"\bpypi\b|pythonhosted|npmjs|artifactory|nexus\.|index-url|extra-index|find-links|crates\.io|proxy\.golang|conda\.anaconda|"
     r"mirrors?\.\w+\.\w+|goproxy|docker\.io|ghcr\.io",
     re.IGNORECASE,
 )
