@@ -16,7 +16,11 @@ from fineline_training.personal import find_personal
 IDS = load_taxonomy().ids
 LANGS = "zh en es fr de pt it nl pl ru tr ar hi ja ko vi id th".split()
 FILES = sorted(CORPUS_DIR.rglob("*.yaml"))
-LAWFUL = [act.id for act in load_acts().values() if not act.flagged]
+LAWFUL = (
+    *("report", "criticism", "history", "scholarship", "fiction", "satire", "law", "testimony", "counter_speech"),
+    *("quote", "question", "advice", "figurative"),
+)
+"""Lawful acts that every topic has; a word of one's own to reclaim, say, exists on few."""
 LONG_NUMBER = re.compile(r"(?<!\d)\+?\(?\d(?:[ ().·/-]{0,2}\d){8,}")
 """Nine digits or more, however they are grouped: phone, identity, card and account numbers of any country."""
 FICTIONAL = re.compile(r"0{7}\d?$|55501\d\d$|^(?:44|0)?7700900\d{3}$")
@@ -121,7 +125,7 @@ def test_expansions_of_one_frame_share_its_frame_and_not_their_pair(items):
     per_term: dict[tuple[str, str, str], set[str]] = {}
     for item in filled:
         per_term.setdefault((item.file, item.topic, item.target), set()).add(item.frame)
-    assert max(len(frames) for frames in per_term.values()) <= FRAMES_PER_TERM
+    assert min(len(frames) for frames in per_term.values()) >= FRAMES_PER_TERM
 
 
 def test_no_frame_gives_more_than_its_share_of_a_labels_rows(items):

@@ -253,7 +253,7 @@ def row(number: int, source: str, lang: str = "en", context: str | None = None, 
 
 
 def mixture(rows: list[Record], seed: int = 1, compose: float = 0.0, **sources: SourceSpec) -> Mixture:
-    return Mixture(rows, DataSpec(sources=sources, compose=compose), seed)
+    return Mixture(rows, DataSpec(sources=sources, compose=compose, evade=0.0), seed)
 
 
 def test_an_epoch_depends_on_seed_and_number_alone():
