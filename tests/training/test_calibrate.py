@@ -16,7 +16,6 @@ from fineline_training.calibrate import (
     calibrate,
     choose_thresholds,
     fit_platt,
-    source_weights,
     threshold_table,
 )
 
@@ -31,14 +30,14 @@ def sigmoid(x):
 def test_platt_finds_a_known_scale_and_shift(rng, scale, shift):
     logits = rng.normal(0, 3, size=20_000)
     truth = (rng.random(20_000) < sigmoid(scale * logits + shift)).astype(np.int8)
-    found = fit_platt(logits, truth, np.ones(20_000))
+    found = fit_platt(logits, truth)
     assert found.scale == pytest.approx(scale, rel=0.08)
     assert found.shift == pytest.approx(shift, abs=0.12)
 
 
 @pytest.mark.parametrize("truth", [[0, 0, 0], [1, 1, 1], []])
 def test_one_class_alone_changes_nothing(truth):
-    found = fit_platt(np.arange(len(truth), dtype=np.float64), np.array(truth, dtype=np.int8), np.ones(len(truth)))
+    found = fit_platt(np.arange(len(truth), dtype=np.float64), np.array(truth, dtype=np.int8))
     assert (found.scale, found.shift) == (1.0, 0.0)
 
 
@@ -46,7 +45,7 @@ def test_one_class_alone_changes_nothing(truth):
 @given(st.lists(st.tuples(st.floats(-30, 30), st.integers(0, 1)), min_size=2, max_size=40))
 def test_probabilities_always_rise_with_the_logit(rows):
     logits, truth = np.array([x for x, _ in rows]), np.array([y for _, y in rows], dtype=np.int8)
-    found = fit_platt(logits, truth, np.ones(len(rows)))
+    found = fit_platt(logits, truth)
     assert np.isfinite([found.scale, found.shift]).all()
     steps = np.linspace(-5, 5, 30)
     assert found.scale > 0
@@ -54,23 +53,9 @@ def test_probabilities_always_rise_with_the_logit(rows):
 
 
 def test_few_rows_are_pulled_towards_the_identity(rng):
-    few = fit_platt(np.array([8.0, -8.0]), np.array([0, 1], dtype=np.int8), np.ones(2))
-    many = fit_platt(np.tile([8.0, -8.0], 500), np.tile([0, 1], 500).astype(np.int8), np.ones(1000))
+    few = fit_platt(np.array([8.0, -8.0]), np.array([0, 1], dtype=np.int8))
+    many = fit_platt(np.tile([8.0, -8.0], 500), np.tile([0, 1], 500).astype(np.int8))
     assert abs(np.log(few.scale)) < abs(np.log(many.scale))
-
-
-def test_every_source_weighs_the_same():
-    weights = source_weights(["a"] * 90 + ["b"] * 10)
-    assert weights[:90].sum() == pytest.approx(weights[90:].sum())
-    assert weights.mean() == pytest.approx(1)
-
-
-def test_a_large_source_does_not_set_the_scale_for_a_small_one(rng):
-    logits = np.concatenate([rng.normal(0, 3, 9000), rng.normal(0, 3, 1000)])
-    truth = (rng.random(10_000) < sigmoid(np.where(np.arange(10_000) < 9000, logits + 2, logits - 2))).astype(np.int8)
-    sources = ["big"] * 9000 + ["small"] * 1000
-    fitted = calibrate(logits[:, None].astype(np.float32), truth[:, None], sources, ["insult"])["insult"]
-    assert abs(fitted.shift) < 0.3
 
 
 def test_labels_are_calibrated_on_the_rows_that_know_them(rng):
@@ -78,38 +63,44 @@ def test_labels_are_calibrated_on_the_rows_that_know_them(rng):
     labels = (rng.random((6000, 2)) < sigmoid(logits * [0.5, 2.0] + [1.0, -1.0])).astype(np.int8)
     labels[:2000, 0] = -1
     logits[:2000, 0] = 25  # would bend the scale if unknown rows were read as known
-    fitted = calibrate(logits, labels, ["s"] * 6000, ["insult", "privacy"])
+    fitted = calibrate(logits, labels, ["insult", "privacy"])
     assert fitted["insult"].scale == pytest.approx(0.5, rel=0.15)
     assert fitted["privacy"].scale == pytest.approx(2.0, rel=0.15)
 
 
-def f_beta(threshold, probabilities, truth, weights, beta):
+def f_beta(threshold, probabilities, truth, beta):
     flagged = probabilities >= threshold
-    hits = weights[flagged & (truth == 1)].sum()
-    return (1 + beta**2) * hits / (weights[flagged].sum() + beta**2 * weights[truth == 1].sum())
+    hits = (flagged & (truth == 1)).sum()
+    return (1 + beta**2) * hits / (flagged.sum() + beta**2 * (truth == 1).sum())
+
+
+scored_rows = st.lists(
+    st.tuples(st.integers(11, 190).map(lambda n: n / 200), st.integers(0, 1)), min_size=1, max_size=30
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(11, 190).map(lambda n: n / 200), st.integers(0, 1), st.integers(1, 5)),
-        min_size=1,
-        max_size=30,
-    ),
-    st.sampled_from([0.5, 1.0, 2.0]),
-)
+@given(scored_rows, st.sampled_from([0.05, 0.5, 1.0, 2.0]))
 def test_the_best_threshold_is_as_good_as_any(rows, beta):
-    probabilities = np.array([p for p, *_ in rows])
-    truth = np.array([y for _, y, _ in rows], dtype=np.int8)
-    weights = np.array([float(w) for *_, w in rows])
-    found = best_threshold(probabilities, truth, weights, beta)
+    probabilities = np.array([p for p, _ in rows])
+    truth = np.array([y for _, y in rows], dtype=np.int8)
+    found = best_threshold(probabilities, truth, beta)
     assert LOWEST <= found <= HIGHEST
     if not truth.any():
         assert found == 0.5
         return
-    best = max(f_beta(cut, probabilities, truth, weights, beta) for cut in probabilities)
-    assert f_beta(found, probabilities, truth, weights, beta) == pytest.approx(best)
+    best = max(f_beta(cut, probabilities, truth, beta) for cut in probabilities)
+    assert f_beta(found, probabilities, truth, beta) == pytest.approx(best)
     assert found not in probabilities, "a threshold on a row would depend on rounding"
+
+
+@settings(max_examples=300, deadline=None)
+@given(scored_rows, st.floats(0.02, 3.0), st.floats(0.02, 3.0))
+def test_more_weight_on_recall_never_raises_a_threshold(rows, one, other):
+    probabilities = np.array([p for p, _ in rows])
+    truth = np.array([y for _, y in rows], dtype=np.int8)
+    low, high = sorted((one, other))
+    assert best_threshold(probabilities, truth, high) <= best_threshold(probabilities, truth, low)
 
 
 tables = st.integers(1, 25).flatmap(
@@ -126,7 +117,7 @@ IDS = ("insult", "privacy", "violence")
 def test_thresholds_respect_the_share_of_lawful_rows(table, limit):
     probabilities, labels = np.array(table[0]), np.array(table[1], dtype=np.int8)
     policy = dataclasses.replace(POLICY, max_lawful_flagged=limit)
-    chosen = choose_thresholds(probabilities, labels, ["s"] * len(labels), IDS, policy)
+    chosen = choose_thresholds(probabilities, labels, IDS, policy)
     cuts = np.array([chosen[label] for label in IDS])
     assert list(chosen) == list(IDS)
     assert ((cuts >= LOWEST) & (cuts <= HIGHEST)).all()
@@ -139,9 +130,9 @@ def test_thresholds_respect_the_share_of_lawful_rows(table, limit):
 def test_thresholds_that_flag_no_lawful_row_are_the_best_ones(rng):
     truth = (rng.random((200, 3)) < 0.3).astype(np.int8)
     probabilities = np.where(truth == 1, rng.uniform(0.7, 0.9, (200, 3)), rng.uniform(0.1, 0.3, (200, 3)))
-    chosen = choose_thresholds(probabilities, truth, ["s"] * 200, IDS, POLICY)
+    chosen = choose_thresholds(probabilities, truth, IDS, POLICY)
     for column, label in enumerate(IDS):
-        best = best_threshold(probabilities[:, column], truth[:, column], np.ones(200), POLICY.beta)
+        best = best_threshold(probabilities[:, column], truth[:, column], POLICY.beta)
         assert best <= chosen[label] <= best + 1.1e-4
 
 
@@ -149,7 +140,7 @@ def test_a_tighter_limit_never_lowers_a_threshold(rng):
     truth = (rng.random((800, 3)) < 0.15).astype(np.int8)
     probabilities = sigmoid(rng.normal(-1.5, 1.5, (800, 3)) + 2 * truth)
     tables = [
-        choose_thresholds(probabilities, truth, ["s"] * 800, IDS, dataclasses.replace(POLICY, max_lawful_flagged=limit))
+        choose_thresholds(probabilities, truth, IDS, dataclasses.replace(POLICY, max_lawful_flagged=limit))
         for limit in (0.5, 0.1, 0.01, 0.001)
     ]
     for loose, tight in itertools.pairwise(tables):
@@ -161,7 +152,7 @@ def test_every_policy_gets_thresholds_and_more_recall_means_lower_ones(rng):
     truth = (rng.random((3000, 3)) < 0.2).astype(np.int8)
     probabilities = sigmoid(rng.normal(-1.5, 1.2, (3000, 3)) + 3 * truth)
     policies = {name: dataclasses.replace(policy, max_lawful_flagged=1.0) for name, policy in load_policies().items()}
-    table = threshold_table(probabilities, truth, ["s"] * 3000, IDS, policies)
+    table = threshold_table(probabilities, truth, IDS, policies)
     assert set(table) == set(load_policies())
     for label in IDS:
         assert table["minors"][label] < table["cn_measures"][label] < table["international"][label]

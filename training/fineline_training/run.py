@@ -225,10 +225,9 @@ class Run:
         """Fit calibration and thresholds on development rows, with the artefact that is served."""
         logits = self._served_logits(self.dev)
         labels, _ = label_arrays(self.dev, self.ids)
-        sources = [row.source for row in self.dev]
-        fitted = calibrate(logits, labels, sources, self.ids)
+        fitted = calibrate(logits, labels, self.ids)
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
-        thresholds = threshold_table(probabilities, labels, sources, self.ids, load_policies())
+        thresholds = threshold_table(probabilities, labels, self.ids, load_policies())
         authored = [row for row in self.dev if row.source == AUTHORED]
         kept = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         full = calibrated(self._served_logits(authored, "fp32.onnx"), [fitted[label] for label in self.ids])
