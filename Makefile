@@ -35,9 +35,9 @@ eval: setup  ## judge the shipped model on every suite the mirror has
 	$(BIN)/fineline eval $(MIRROR_OPTION)
 
 card: setup  ## publish the last evaluation: report, card, README results
-	cp runs/eval/report.json model_cards/fineline-1/report.json
+	cp runs/eval/report.json runs/eval/decisions.parquet model_cards/fineline-1/
 	$(BIN)/fineline card model_cards/fineline-1/report.json --out model_cards/fineline-1/README.md --readme README.md
-	cp model_cards/fineline-1/README.md serving/models/fineline-1/README.md
+	cp -r model_cards/fineline-1/README.md model_cards/fineline-1/figures serving/models/fineline-1/
 
 test: setup
 	$(BIN)/python -m pytest

@@ -9,24 +9,10 @@ from sklearn.metrics import average_precision_score
 
 from fineline.taxonomy import load_taxonomy
 from fineline_eval.metrics import Metric, metrics_of, share
+from fineline_eval.reliability import calibration_error
 from fineline_eval.report import ActResult, Authored, LabelResult, LangResult
 from fineline_training.arrays import label_arrays
 from fineline_training.records import Record
-
-CALIBRATION_BINS = 10
-
-
-def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Expected calibration error with ten equal-width bins (Guo et al. 2017); NaN without a row."""
-    if not len(probabilities):
-        return float("nan")
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    error = 0.0
-    for index in range(CALIBRATION_BINS):
-        inside = bins == index
-        if inside.any():
-            error += inside.mean() * abs(probabilities[inside].mean() - truth[inside].mean())
-    return round(float(error), 4)
 
 
 def pair_outcomes(rows: Sequence[Record], right: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str], list[str]]:

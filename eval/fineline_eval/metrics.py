@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+SMALL_CELL = 30
+"""Cells with fewer rows are marked: their interval is wide and their value moves with a handful of rows."""
 _SEED = 7
 
 Counts = NDArray[np.float64]
@@ -87,14 +89,38 @@ FUNCTIONS: Mapping[str, Callable[[Counts], Counts]] = {
 }
 
 
-def cluster_counts(truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str]) -> Counts:
-    """Confusion counts of each cluster, shape (clusters, 4); rows with an empty cluster name stand alone."""
+def cluster_sums(cells: Counts, clusters: Sequence[str]) -> Counts:
+    """Sum of the rows of each cluster, shape (clusters, ...); rows with an empty cluster name stand alone."""
     names = [name or f"#{row}" for row, name in enumerate(clusters)]
     _, index = np.unique(names, return_inverse=True)
+    sums = np.zeros((index.max() + 1 if len(names) else 0, *cells.shape[1:]))
+    np.add.at(sums, index, cells)
+    return sums
+
+
+def confusion(truth: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> Counts:
+    """The cell of each row, shape (rows, 4)."""
     cells = np.stack([truth & flagged, ~truth & flagged, truth & ~flagged, ~truth & ~flagged], axis=1)
-    counts = np.zeros((index.max() + 1 if len(names) else 0, 4))
-    np.add.at(counts, index, cells)
-    return counts
+    return cells.astype(np.float64)
+
+
+def cluster_counts(truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str]) -> Counts:
+    """Confusion counts of each cluster, shape (clusters, 4)."""
+    return cluster_sums(confusion(truth, flagged), clusters)
+
+
+def _weights(clusters: int) -> NDArray[np.int64]:
+    """How often each cluster is drawn in each resample, shape (resamples, clusters); the same each time."""
+    rng = np.random.default_rng(_SEED)
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
+
+
+def _metric(value: float, draws: Counts, rows: int) -> Metric:
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return Metric(value=value, low=float("nan"), high=float("nan"), n=rows)
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Metric(value=round(value, 4), low=round(float(low), 4), high=round(float(high), 4), n=rows)
 
 
 def with_interval(function: Callable[[Counts], Counts], counts: Counts) -> Metric:
@@ -104,18 +130,24 @@ def with_interval(function: Callable[[Counts], Counts], counts: Counts) -> Metri
         function: One of ``FUNCTIONS``.
         counts: Shape (clusters, 4).
     """
-    rows = int(counts.sum())
+    rows = round(counts.sum())
     if not len(counts):
         return Metric(value=float("nan"), low=float("nan"), high=float("nan"), n=0)
-    rng = np.random.default_rng(_SEED)
     value = float(function(counts.sum(axis=0)))
-    weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=RESAMPLES)
-    draws = function(weights @ counts)
-    draws = draws[~np.isnan(draws)]
-    if not len(draws):
-        return Metric(value=value, low=float("nan"), high=float("nan"), n=rows)
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Metric(value=round(value, 4), low=round(float(low), 4), high=round(float(high), 4), n=rows)
+    return _metric(value, function(_weights(len(counts)) @ counts), rows)
+
+
+def difference_with_interval(function: Callable[[Counts], Counts], old: Counts, new: Counts) -> Metric:
+    """New minus old on the same rows; each resample draws the same clusters of both (paired bootstrap).
+
+    Args:
+        function: One of ``FUNCTIONS``.
+        old: Shape (clusters, 4).
+        new: The same rows and clusters, shape (clusters, 4).
+    """
+    value = float(function(new.sum(axis=0)) - function(old.sum(axis=0)))
+    weights = _weights(len(new))
+    return _metric(value, function(weights @ new) - function(weights @ old), int(new.sum()))
 
 
 def metrics_of(
@@ -129,3 +161,10 @@ def metrics_of(
 def share(hits: NDArray[np.bool_], clusters: Sequence[str]) -> Metric:
     """Share of rows that are true, with its interval."""
     return with_interval(recall, cluster_counts(np.ones(len(hits), dtype=np.bool_), hits, clusters))
+
+
+def mean(values: NDArray[np.float64], clusters: Sequence[str]) -> Metric:
+    """Mean of the rows' values, with its interval."""
+    nothing = np.zeros(len(values))
+    # A share in parts: each row counts as ``value`` of a hit and ``1 - value`` of a miss.
+    return with_interval(recall, cluster_sums(np.stack([values, nothing, 1 - values, nothing], axis=1), clusters))

@@ -2,28 +2,34 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+import types
+import typing
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from fineline.config import build
 from fineline.errors import ConfigError
 from fineline.files import write_text
+from fineline_eval.banks import Banks
+from fineline_eval.bias import Bias
+from fineline_eval.long_texts import LongTexts
 from fineline_eval.metrics import Metric
+from fineline_eval.reliability import ReliabilityReport
+from fineline_eval.robustness import Robustness
 
-REPORT_SCHEMA = 1
-_NUMBERS = frozenset({"value", "low", "high", "average_precision", "calibration_error", "macro_f1_labels"})
-"""Fields that may be NaN: null in the file."""
+REPORT_SCHEMA = 2
+FILE = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceResult:
-    """One value of a suite's slice field: share of its rows flagged, by the classifier and by the floor."""
+    """One value of a suite's slice field: share of its rows flagged, by the classifier and by each floor."""
 
     name: str
     lawful: bool
     flagged: Metric
-    floor: Metric | None = None
+    floors: dict[str, Metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,24 +37,27 @@ class SuiteResult:
     """One suite.
 
     Attributes:
+        langs: Languages of its rows.
         metrics: By name, for the classifier.
-        floor: The same for the character n-gram baseline on the same rows.
-        floor_rows: Training rows the baseline had.
+        floors: The same for each floor on the same rows.
+        floor_rows: Training rows the floors had.
         lawful_flagged: Over the suite's over-blocking rows.
+        lawful_flagged_floors: The same for each floor.
     """
 
     id: str
     title: str
     source: str
+    langs: tuple[str, ...]
     n: int
     target: str
     headline: tuple[str, ...]
     metrics: dict[str, Metric]
-    floor: dict[str, Metric]
+    floors: dict[str, dict[str, Metric]]
     floor_rows: int
     slices: tuple[SliceResult, ...] = ()
     lawful_flagged: Metric | None = None
-    lawful_flagged_floor: Metric | None = None
+    lawful_flagged_floors: dict[str, Metric] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +127,26 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything ``fineline eval`` measured."""
+    """Everything ``fineline eval`` measured.
+
+    Attributes:
+        labels: Labels of the bundle; a label of the taxonomy that is not among them is never flagged.
+        missing: Suites that were not in the mirror.
+        manifest: The bundle's own.
+    """
 
     schema: int
     model: str
     policy: str
+    labels: tuple[str, ...]
     files: dict[str, str]
     fineline: str
     authored: Authored
+    banks: Banks
+    bias: Bias
+    robustness: Robustness
+    long_texts: LongTexts
+    reliability: ReliabilityReport
     suites: tuple[SuiteResult, ...]
     missing: tuple[str, ...]
     speed: Speed
@@ -144,14 +165,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _restored(value: Any) -> Any:
-    """Undo ``_plain``: null is NaN where a number belongs, and an absent part elsewhere."""
-    if isinstance(value, dict):
-        given = {key: entry for key, entry in value.items() if entry is not None or key in _NUMBERS}
-        return {key: float("nan") if entry is None else _restored(entry) for key, entry in given.items()}
-    if isinstance(value, list):
-        return [_restored(entry) for entry in value]
-    return value
+def _restored(kind: Any, value: Any) -> Any:
+    """Undo ``_plain`` by type: null is NaN where a number belongs, and an absent part elsewhere."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        kind = next(argument for argument in arguments if argument is not type(None))
+        return _restored(kind, value)
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        given = {name: entry for name, entry in value.items() if entry is not None or hints.get(name) is float}
+        return {name: _restored(hints.get(name), entry) for name, entry in given.items()}
+    if origin is dict and isinstance(value, dict):
+        return {name: _restored(arguments[1], entry) for name, entry in value.items()}
+    if origin is tuple and isinstance(value, list):
+        return [_restored(arguments[0], entry) for entry in value]
+    return math.nan if kind is float and value is None else value
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -162,9 +190,13 @@ def write_report(report: Report, path: Path) -> None:
 def read_report(path: Path) -> Report:
     """Read a report.
 
+    Args:
+        path: The file, or the folder it lies in.
+
     Raises:
         ConfigError: The file is missing, truncated, or of another schema.
     """
+    path = path / FILE if path.is_dir() else path
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -177,4 +209,4 @@ def read_report(path: Path) -> Report:
         )
     # The manifest is the bundle's own: it is kept as it stands.
     kept = {"manifest": raw["manifest"]} if "manifest" in raw else {}
-    return build(Report, _restored(raw) | kept, path.name)
+    return build(Report, _restored(Report, raw) | kept, path.name)

@@ -1,6 +1,7 @@
 """Scores of many rows with progress; kept on disk, so that an evaluation that was stopped goes on where it was."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.progress import Progress
 from fineline import Classifier
 from fineline.bundle import MODEL, TOKENIZER
 from fineline.files import replacing
+from fineline.taxonomy import load_taxonomy
 from fineline_training.records import Record
 
 _CHUNK = 256
@@ -26,20 +28,31 @@ class Scorer:
     """
 
     def __init__(self, classifier: Classifier, cache: Path | None, progress: Progress) -> None:
-        self.classifier, self._cache, self._progress = classifier, cache, progress
+        self.classifier, self.cache, self._progress = classifier, cache, progress
         meta = classifier.bundle.meta
         # All that logits depend on besides the rows; calibration and thresholds come after them.
         self._bundle = repr((meta.files[MODEL], meta.files[TOKENIZER], meta.window, meta.view, meta.normaliser))
+        # Columns of every table here are the taxonomy's, whatever labels the bundle has.
+        self.labels = load_taxonomy().ids
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Threshold of each label under the classifier's policy; infinite for a label that the bundle lacks."""
+        given = self.classifier.bundle.meta.thresholds[self.classifier.policy]
+        return {label: given.get(label, math.inf) for label in self.labels}
 
     def probabilities(self, name: str, rows: Sequence[Record]) -> NDArray[np.float64]:
-        """Calibrated probabilities, shape (rows, labels), in row order."""
-        return self.classifier.probabilities(self._logits(name, rows))
+        """Calibrated probabilities in row order, shape (rows, labels); 0 for a label that the bundle lacks."""
+        table = np.zeros((len(rows), len(self.labels)))
+        columns = [self.labels.index(label) for label in self.classifier.labels]
+        table[:, columns] = self.classifier.probabilities(self._logits(name, rows))
+        return table
 
     def _logits(self, name: str, rows: Sequence[Record]) -> NDArray[np.float32]:
         digest = hashlib.sha256(self._bundle.encode())
         for row in rows:
             digest.update(f"{row.text}\x1f{row.context or ''}\x1e".encode("utf-8", "replace"))
-        kept = self._cache / f"{name}-{digest.hexdigest()[:16]}.npy" if self._cache else None
+        kept = self.cache / f"{name}-{digest.hexdigest()[:16]}.npy" if self.cache else None
         if kept is not None and kept.is_file():
             stored: NDArray[np.float32] = np.load(kept)
             return stored
@@ -55,9 +68,11 @@ class Scorer:
                 np.save(file, logits)
         return logits
 
+    def reached(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each label reaches its threshold under the classifier's policy, shape (rows, labels)."""
+        return np.asarray(probabilities >= np.array(list(self.thresholds.values())), dtype=np.bool_)
+
     def flags(self, probabilities: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.bool_]:
         """Whether any of the labels is flagged under the classifier's policy, shape (rows,)."""
-        thresholds = self.classifier.bundle.meta.thresholds[self.classifier.policy]
-        columns = [self.classifier.labels.index(label) for label in labels]
-        reached = probabilities[:, columns] >= np.array([thresholds[label] for label in labels])
-        return np.asarray(reached.any(axis=1), dtype=np.bool_)
+        columns = [self.labels.index(label) for label in labels]
+        return np.asarray(self.reached(probabilities)[:, columns].any(axis=1), dtype=np.bool_)

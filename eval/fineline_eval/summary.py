@@ -1,13 +1,19 @@
 """Short tables from a report: for the terminal, and for the README's results block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from fineline.errors import ConfigError
+from fineline_eval.floor import FLOORS
 from fineline_eval.metrics import Metric
 from fineline_eval.published import published_figures
 from fineline_eval.report import Report, SuiteResult
+
+FLOOR_NOTE = (
+    "Floors, in percent: " + ", ".join(f"{name} ({what})" for name, what in FLOORS.items()) + "; they learn from all "
+    "training rows of the same sources that know the target, in the suite's languages, and judge the same test rows."
+)
 
 BEGIN, END = "<!-- results:begin (written by 'fineline card') -->", "<!-- results:end -->"
 
@@ -19,6 +25,7 @@ NAMES = {
     "recall": "recall",
     "lawful_flagged": "lawful flagged",
     "accuracy": "accuracy",
+    "flagged": "flagged",
 }
 
 
@@ -36,34 +43,39 @@ def shown(metric: Metric | None) -> str:
     return f"{number(metric.value)} ({number(metric.low)} to {number(metric.high)})"
 
 
-def headline_rows(report: Report) -> list[tuple[str, str, str, str, str]]:
-    """Rows of (what, n, classifier, floor, published by others)."""
-    rows = []
+def _floor_cells(floors: Mapping[str, Metric] | None) -> tuple[str, ...]:
+    """The value of each floor."""
+    return tuple(number(floors[name].value) if floors else "-" for name in FLOORS)
+
+
+def headline_rows(report: Report) -> list[tuple[str, ...]]:
+    """Rows of (what, n, classifier, each floor, published by others)."""
+    rows: list[tuple[str, ...]] = []
     for suite in report.suites:
         for name in suite.headline:
-            metric, floor = suite.metrics[name], suite.floor[name]
-            rows.append((f"{suite.title}: {NAMES[name]}", f"{suite.n:,}", shown(metric), number(floor.value), ""))
+            floors = _floor_cells({floor: metrics[name] for floor, metrics in suite.floors.items()})
+            rows.append((f"{suite.title}: {NAMES[name]}", f"{suite.n:,}", shown(suite.metrics[name]), *floors, ""))
         for figure in published_figures(suite.id):
             rows.append(
                 (
                     f"{suite.title}: {NAMES[figure.metric]}, {figure.model}",
                     "",
                     "",
-                    "",
+                    *("" for _ in FLOORS),
                     f"{number(figure.value)} [published]",
                 )
             )
     return rows
 
 
-def over_blocking_rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """Rows of (lawful text, n, share flagged by the classifier, by the floor)."""
-    rows = [
+def over_blocking_rows(report: Report) -> list[tuple[str, ...]]:
+    """Rows of (lawful text, n, share flagged by the classifier, by each floor)."""
+    rows: list[tuple[str, ...]] = [
         (
             "authored lawful items, held-back frames (development data), any label",
             f"{report.authored.lawful_flagged.n:,}",
             shown(report.authored.lawful_flagged),
-            "-",
+            *_floor_cells(None),
         )
     ]
     for suite in report.suites:
@@ -72,23 +84,22 @@ def over_blocking_rows(report: Report) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _lawful_parts(suite: SuiteResult) -> list[tuple[str, str, str, str]]:
+def _lawful_parts(suite: SuiteResult) -> list[tuple[str, ...]]:
     if suite.lawful_flagged is None:
         return []
-    floor = suite.lawful_flagged_floor
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"{suite.title}, lawful cases",
             f"{suite.lawful_flagged.n:,}",
             shown(suite.lawful_flagged),
-            number(floor.value) if floor else "-",
+            *_floor_cells(suite.lawful_flagged_floors),
         )
     ]
     if suite.id == "cold":
         rows += [
-            (f"{suite.title}, {part.name}", f"{part.flagged.n:,}", shown(part.flagged), number(part.floor.value))
+            (f"{suite.title}, {part.name}", f"{part.flagged.n:,}", shown(part.flagged), *_floor_cells(part.floors))
             for part in suite.slices
-            if part.lawful and part.floor is not None
+            if part.lawful
         ]
     return rows
 
@@ -96,15 +107,18 @@ def _lawful_parts(suite: SuiteResult) -> list[tuple[str, str, str, str]]:
 def summary_table(report: Report) -> Table:
     """The headline for a terminal."""
     table = Table(
-        "what", "n", "classifier, % (95 % interval)", "floor, %", title=f"{report.model}, policy {report.policy}"
+        "what", "n", "classifier, % (95 % interval)", *FLOORS, title=f"{report.model}, policy {report.policy}"
     )
-    for what, n, value, floor in over_blocking_rows(report):
-        table.add_row(f"lawful flagged: {what}", n, value, floor)
-    for what, n, value, floor, published in headline_rows(report):
-        table.add_row(what, n, value or published, floor)
+    for what, *cells in over_blocking_rows(report):
+        table.add_row(f"lawful flagged: {what}", *cells)
+    for what, n, value, *floors, published in headline_rows(report):
+        table.add_row(what, n, value or published, *floors)
     authored = report.authored
     table.add_row(
-        "authored pairs right on both sides (development)", f"{authored.pairs:,}", shown(authored.pairs_right), "-"
+        "authored pairs right on both sides (development)",
+        f"{authored.pairs:,}",
+        shown(authored.pairs_right),
+        *_floor_cells(None),
     )
     return table
 
@@ -128,14 +142,13 @@ def speed_line(report: Report) -> str:
 def results_block(report: Report) -> str:
     """The README's results, over-blocking first."""
     over = markdown_table(
-        ("lawful text that must pass", "n", "flagged, % (95 % interval)", "floor, %"), over_blocking_rows(report)
+        ("lawful text that must pass", "n", "flagged, % (95 % interval)", *FLOORS), over_blocking_rows(report)
     )
-    head = markdown_table(("suite", "n", "Fineline, % (95 % interval)", "floor, %", "others, %"), headline_rows(report))
+    head = markdown_table(("suite", "n", "Fineline, % (95 % interval)", *FLOORS, "others, %"), headline_rows(report))
     authored = report.authored
     with_rows = sum(1 for label in authored.labels if label.positives)
     lead = (
-        f"Model `{report.model}`, int8, policy `{report.policy}`. The floor is a character n-gram logistic "
-        "regression on all training rows of the same sources that know the target, judged on the same test rows. "
+        f"Model `{report.model}`, int8, policy `{report.policy}`. {FLOOR_NOTE} "
         "Published figures are other authors' own, not rerun."
     )
     held_back = (

@@ -1,4 +1,4 @@
-"""The held-back frames: pairs count only when every text is right; calibration; lawful text flagged, by act."""
+"""The held-back frames: pairs count only when every text is right; lawful text flagged, by act."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fineline.taxonomy import load_taxonomy
-from fineline_eval.authored import calibration_error, evaluate_authored, pair_outcomes
+from fineline_eval.authored import evaluate_authored, pair_outcomes
 
 IDS = load_taxonomy().ids
 LAWFUL = dict.fromkeys(IDS, 0)
@@ -64,31 +64,6 @@ def test_only_groups_with_both_sides_are_pairs(row):
 def test_rows_without_a_pair_are_no_pair(row):
     outcomes, frames, langs = pair_outcomes([row(labels=INSULT), row(labels=LAWFUL)], np.array([True, True]))
     assert (outcomes.tolist(), frames, langs) == ([], [], [])
-
-
-# --- calibration
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "truth", "expected"),
-    [
-        ([0.25] * 4, [True, False, False, False], 0.0),
-        ([1.0, 1.0], [True, True], 0.0),
-        ([0.0, 1.0], [True, False], 1.0),
-        ([0.95, 0.05], [False, True], 0.95),
-        ([0.62, 0.62, 0.12, 0.12], [True, True, False, False], 0.25),
-        ([0.8, 0.8, 0.8, 0.1], [True, False, False, False], 0.375),
-        # 0.31 and 0.39 share a bin, and errors inside a bin even out; 0.29 and 0.31 do not.
-        ([0.31, 0.39], [True, False], 0.15),
-        ([0.29, 0.31], [True, False], 0.51),
-    ],
-)
-def test_calibration_error_on_known_cases(probabilities, truth, expected):
-    assert calibration_error(np.array(probabilities), np.array(truth)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_calibration_error_without_rows_is_not_defined():
-    assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, dtype=bool)))
 
 
 # --- the whole

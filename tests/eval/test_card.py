@@ -4,6 +4,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -12,8 +13,10 @@ from huggingface_hub import ModelCard
 from fineline import cli
 from fineline.errors import ConfigError
 from fineline.taxonomy import load_taxonomy
-from fineline_eval.card import LANGUAGES, SMALL_CELL, render_card
-from fineline_eval.metrics import Metric
+from fineline_eval.card import FIGURES, LANGUAGES, draw_figures, render_card
+from fineline_eval.card.risks import load_risks
+from fineline_eval.floor import FLOORS
+from fineline_eval.metrics import SMALL_CELL, Metric
 from fineline_eval.report import read_report, write_report
 from fineline_eval.summary import BEGIN, END, NAMES, markdown_table, number, replace_results, results_block, shown
 
@@ -96,19 +99,19 @@ def test_each_number_stands_in_its_own_cell(report):
     assert row_of(over, "authored lawful items, held-back frames (development data), any label")[1:] == [
         f"{authored.lawful_flagged.n:,}",
         shown(authored.lawful_flagged),
-        "-",
+        *["-"] * len(FLOORS),
     ]
     assert row_of(over, "Cold suite, lawful cases")[1:] == [
         f"{cold.lawful_flagged.n:,}",
         shown(cold.lawful_flagged),
-        number(cold.lawful_flagged_floor.value),
+        *(number(cold.lawful_flagged_floors[floor].value) for floor in FLOORS),
     ]
     act = authored.acts[0]
     assert row_of(over, act.act)[1:] == [f"{act.lawful_flagged.n:,}", shown(act.lawful_flagged)]
     assert row_of(section(card, "Accuracy"), "Cold suite: weighted F1")[1:] == [
         f"{cold.n:,}",
         shown(cold.metrics["weighted_f1"]),
-        number(cold.floor["weighted_f1"].value),
+        *(number(cold.floors[floor]["weighted_f1"].value) for floor in FLOORS),
         "",
     ]
     lang = authored.langs[1]
@@ -122,6 +125,7 @@ def test_each_number_stands_in_its_own_cell(report):
         *(shown(metric) for metric in (label.precision, label.recall, label.f1)),
         number(label.average_precision),
         number(label.calibration_error),
+        f"{report.reliability.labels[2].brier.value:.4f}",
     ]
 
 
@@ -137,7 +141,6 @@ def test_slices_say_which_way_they_must_go(report):
     part = report.suites[0].slices[1]
     assert row_of(text, "anti_bias")[1] == "must pass"
     assert row_of(text, "attack")[1:4] == ["must be flagged", f"{part.flagged.n:,}", shown(part.flagged)]
-    assert row_of(text, "no_floor")[4] == "-"
     assert "### Sexism suite" not in text
 
 
@@ -194,7 +197,7 @@ def test_a_pipe_in_a_cell_does_not_open_another():
 def test_published_figures_are_marked_and_cited(report):
     text = section(render_card(report), "Accuracy")
     published = [row for row in table_rows(text) if "[published]" in row[-1]]
-    assert published and all(row[1:4] == ["", "", ""] for row in published)
+    assert published and all(not any(row[1:-1]) for row in published)
     assert "arXiv 2201.06025" in text
 
 
@@ -243,11 +246,19 @@ def test_small_cells_are_marked(report, n, marked):
 def test_metadata_loads_and_holds_the_headline_results(report):
     data = ModelCard(render_card(report)).data
     expected = {
-        (suite.title, suite.source, name, NAMES[name], suite.metrics[name].value)
+        (suite.source, "zh", name, NAMES[name], suite.metrics[name].value)
         for suite in report.suites
         for name in suite.headline
     }
-    found = [(r.dataset_name, r.dataset_type, r.metric_type, r.metric_name, r.metric_value) for r in data.eval_results]
+    for lang in report.authored.langs:
+        for name in ("macro_f1", "lawful_flagged"):
+            expected.add(("authored", lang.lang, name, NAMES[name], getattr(lang, name).value))
+    expected |= {
+        (bank.kind, "en", "flagged", "flagged", bank.flagged.value) for bank in report.banks.banks if bank.lang == "en"
+    }
+    found = [
+        (r.dataset_type, r.dataset_config, r.metric_type, r.metric_name, r.metric_value) for r in data.eval_results
+    ]
     assert len(found) == len(expected)
     assert set(found) == expected
     assert data.model_name == "toy"
@@ -258,19 +269,85 @@ def test_metadata_loads_and_holds_the_headline_results(report):
 def test_the_model_index_is_in_the_yaml(report):
     front = yaml.safe_load(render_card(report).split("---\n")[1])
     (entry,) = front["model-index"]
-    values = [m["value"] for result in entry["results"] for m in result["metrics"]]
-    assert sorted(values) == sorted(suite.metrics[name].value for suite in report.suites for name in suite.headline)
+    values = {m["value"] for result in entry["results"] for m in result["metrics"]}
+    assert {suite.metrics[name].value for suite in report.suites for name in suite.headline} < values
 
 
 def test_undefined_results_are_left_out_of_the_metadata(report):
     suites = [replace(suite, metrics=suite.metrics | {"f1": UNDEFINED}) for suite in report.suites]
     results = ModelCard(render_card(replace(report, suites=tuple(suites)))).data.eval_results
-    assert {result.metric_type for result in results} == {"weighted_f1", "macro_f1", "lawful_flagged"}
+    assert {result.metric_type for result in results} == {"weighted_f1", "macro_f1", "lawful_flagged", "flagged"}
 
 
 def test_a_report_without_suites_still_makes_a_card(report):
     data = ModelCard(render_card(replace(report, suites=()))).data
-    assert not data.eval_results
+    assert {result.dataset_type for result in data.eval_results} == {"authored", "should_refuse", "should_not_refuse"}
+
+
+# --- risks, failure modes, figures
+
+
+def test_the_31_risks_are_a_label_partly_mapped_or_out_of_scope(report):
+    assert len(load_risks()) == 31
+    coverage = {risk.id: risk.coverage for risk in load_risks()}
+    assert all(kind == "label" for risk, kind in coverage.items() if risk.startswith(("A.1", "A.2")))
+    assert (coverage["A.4.e"], coverage["A.3.a"], coverage["A.5.a"]) == ("partly", "out of scope", "out of scope")
+    text = section(render_card(report), "GB/T 45654-2025")
+    assert row_of(text, "A.2.d")[4] == "`discrimination/region`"
+    # Every clause of the standard that a label names is one of the risks.
+    named = {c.split()[1] for label in load_taxonomy() for c in label.clauses if c.startswith("gbt45654")}
+    assert named <= set(coverage)
+
+
+def test_the_annex_gives_sample_sizes_and_pass_rates_by_risk(report):
+    text = section(render_card(report), "Annex: security assessment")
+    label, questions = report.authored.labels[0], report.banks.banks[2].topics[0]
+    (row,) = (row for row in table_rows(text) if row[1] == f"`{label.label}`")
+    assert row[2:] == [
+        f"{label.positives:,}",
+        shown(label.recall),
+        f"{questions.flagged.n:,}",
+        shown(questions.flagged),
+    ]
+    bank = report.banks.banks[0].flagged
+    assert row_of(text, "must not be refused")[1:3] == [f"{bank.n:,}", shown(bank)]
+
+
+def test_failure_modes_are_numbered_and_take_the_worst_match(report):
+    lines = section(render_card(report), "Failure modes").strip().splitlines()
+    assert [line.split(".")[0] for line in lines] == [str(i) for i in range(1, len(lines) + 1)]
+    worst = max(act.lawful_flagged.value for act in report.authored.acts)
+    assert any("authored/slice=" in line and number(worst) in line for line in lines)
+    lowest = min(row.recall_evaded.value for row in report.robustness.evasions)
+    assert any("evasion/slice=" in line and number(lowest) in line for line in lines)
+    assert any("not measured" in line for line in lines), "the toy report has no HateCheck"
+
+
+def test_figures_are_svg_with_a_title_and_follow_light_and_dark(report):
+    card = render_card(report)
+    for figure in draw_figures(report):
+        root = ElementTree.fromstring(figure.svg)
+        assert root[0].text == figure.alt
+        assert "prefers-color-scheme:dark" in figure.svg
+        assert "nan" not in figure.svg
+        assert f"![{figure.alt}]({FIGURES}/{figure.name})" in card
+
+
+def test_figures_show_other_numbers_for_another_report(make_report):
+    one, other = (draw_figures(make_report(start)) for start in (0, 100))
+    assert all(a.svg != b.svg for a, b in zip(one, other, strict=True))
+
+
+def test_a_label_the_bundle_lacks_is_named(report):
+    lacking = replace(report, labels=report.labels[1:])
+    assert f"lacks `{report.labels[0]}`" in section(render_card(lacking), "Labels")
+    assert "lacks" not in section(render_card(report), "Labels")
+
+
+def test_labels_of_another_taxonomy_are_refused(report):
+    with pytest.raises(ConfigError) as caught:
+        render_card(replace(report, labels=(*report.labels, "spam")))
+    assert caught.value.code == "report_labels"
 
 
 # --- the README's block
@@ -329,6 +406,8 @@ def test_the_command_writes_card_and_readme_as_the_makefile_calls_it(report, tmp
     readme.write_text(README)
     assert card_command(monkeypatch, source, "--out", card, "--readme", readme) == 0
     assert card.read_text(encoding="utf-8") == render_card(report)
+    for figure in draw_figures(report):
+        assert (card.parent / FIGURES / figure.name).read_text(encoding="utf-8") == figure.svg
     assert readme.read_text(encoding="utf-8") == replace_results(README, report)
 
 
@@ -338,6 +417,17 @@ def test_the_command_refuses_a_missing_report_and_writes_nothing(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_report_without_a_whole_manifest_leaves_the_old_card_and_readme(report, tmp_path, monkeypatch, capsys):
+    source, card, readme = (tmp_path / name for name in ("report.json", "card.md", "README.md"))
+    write_report(replace(report, manifest={"recipe": {"name": "toy"}}), source)
+    card.write_text("old")
+    readme.write_text(README)
+    assert card_command(monkeypatch, source, "--out", card, "--readme", readme) == 1
+    assert "error [report_manifest]" in capsys.readouterr().err
+    assert (card.read_text(), readme.read_text()) == ("old", README)
+    assert not (tmp_path / FIGURES).exists()
+
+
 # --- what is committed
 
 
@@ -345,7 +435,11 @@ def test_the_command_refuses_a_missing_report_and_writes_nothing(tmp_path, monke
 def test_the_committed_card_is_what_the_committed_report_says(card):
     if not RELEASED.is_file():
         pytest.skip("model_cards/fineline-1/report.json is not there: no model is released yet")
-    assert (ROOT / card).read_text(encoding="utf-8") == render_card(read_report(RELEASED)), f"{card}: run 'make card'"
+    report = read_report(RELEASED)
+    assert (ROOT / card).read_text(encoding="utf-8") == render_card(report), f"{card}: run 'make card'"
+    for figure in draw_figures(report):
+        file = (ROOT / card).parent / FIGURES / figure.name
+        assert file.read_text(encoding="utf-8") == figure.svg, f"{file}: run 'make card'"
 
 
 def test_the_committed_readme_shows_the_committed_report():

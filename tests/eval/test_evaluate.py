@@ -13,12 +13,20 @@ from fineline import cli
 from fineline.errors import ConfigError, DataError
 from fineline.taxonomy import load_taxonomy
 from fineline_eval import evaluate as module
-from fineline_eval.evaluate import evaluate, evaluate_suite, measure_speed
+from fineline_eval import judge as judging
+from fineline_eval.banks import load_banks
+from fineline_eval.bias import JudgedBias
+from fineline_eval.decisions import decide, read_decisions
+from fineline_eval.evaluate import evaluate
+from fineline_eval.floor import KEYWORDS, MAJORITY, NGRAMS
+from fineline_eval.judge import judge_suite
 from fineline_eval.report import read_report, write_report
 from fineline_eval.scoring import Scorer
+from fineline_eval.speed import measure_speed
 from fineline_eval.suites import Suite, load_suites
 
 IDS = load_taxonomy().ids
+NONE = np.zeros(0, dtype=np.bool_)
 LAWFUL = dict.fromkeys(IDS, 0)
 INSULT = LAWFUL | {"insult": 1}
 SUITE = Suite(
@@ -28,7 +36,7 @@ ALL_SUITES = tuple(suite.id for suite in load_suites())
 
 
 @pytest.fixture
-def built(row, monkeypatch):
+def built(row, report, monkeypatch):
     """A few rows stand for the whole data set; notes which sources were asked for."""
     asked = []
     dev = [
@@ -46,13 +54,21 @@ def built(row, monkeypatch):
         asked.append((list(sources), mirror))
         return SimpleNamespace(records=(*dev, *other))
 
+    def bias(rows, probabilities, flagged, scorer):
+        decisions = decide(
+            "identity", [], truth=NONE, flagged=NONE, reached=scorer.reached(probabilities[:0]), clusters=[], slices=[]
+        )
+        return JudgedBias(report.bias, decisions)
+
     monkeypatch.setattr(module, "build_dataset", build)
+    monkeypatch.setattr(module, "load_banks", lambda: load_banks()[::200])
+    monkeypatch.setattr(module, "evaluate_bias", bias)
     return asked
 
 
 def run(bundle, mirror=None, **options):
     settings = {"policy": "cn_measures", "cache": None, "console": Console(file=io.StringIO()), "threads": 1} | options
-    return evaluate(bundle, mirror, **settings)
+    return evaluate(bundle, mirror, **settings).report
 
 
 def test_without_a_mirror_the_authored_part_is_judged_and_all_suites_are_missing(built, tiny_bundle, classifier):
@@ -96,7 +112,10 @@ def test_the_command_writes_the_report_and_names_what_is_missing(built, tiny_bun
     assert "tiny@0.0.1" in printed
     assert ", ".join(ALL_SUITES) in told
     kept = sorted(path.name for path in (out.parent / "logits").iterdir())
-    assert len(kept) == 1 and kept[0].startswith("authored-")
+    assert {name.split("-")[0] for name in kept} == {"authored", "banks", "evasion"}
+    parts = read_decisions(out)
+    assert len(parts["authored"].keys) == 4
+    assert {"authored", "should_not_refuse", "should_refuse"} <= set(parts)
 
 
 def test_the_written_report_is_the_one_returned(built, tiny_bundle, tmp_path):
@@ -133,11 +152,15 @@ def test_a_suite_in_the_mirror_is_judged_and_the_others_are_missing(built, row, 
         return [row("một bình luận", lang="vi", labels=LAWFUL, source="vihos", split="test")]
 
     monkeypatch.setattr(module, "read_suite", read)
-    monkeypatch.setattr(module, "floor_flags", lambda suite, train, texts, langs: (np.array([True]), len(train)))
+
+    def floors(suite, train, texts, langs, cache):
+        return {NGRAMS: np.array([True])}, len(train)
+
+    monkeypatch.setattr(judging, "floor_flags", floors)
     report = run(tiny_bundle, tmp_path)
     (suite,) = report.suites
     assert (suite.id, suite.n, suite.target) == ("vihos", 1, "abuse")
-    assert (suite.lawful_flagged.n, suite.lawful_flagged_floor.value) == (1, 1)
+    assert (suite.lawful_flagged.n, suite.lawful_flagged_floors[NGRAMS].value) == (1, 1)
     assert suite.floor_rows == 0, "the bundle was trained on no source, so the floor learns from none"
     assert report.missing == tuple(name for name in ALL_SUITES if name != "vihos")
 
@@ -167,7 +190,7 @@ def judge(classifier):
 
 def test_an_empty_suite_is_an_error_and_not_a_row_of_dashes(judge):
     with pytest.raises(DataError) as caught:
-        evaluate_suite(SUITE, [], [], judge)
+        judge_suite(SUITE, [], [], judge)
     assert caught.value.code == "suite_empty"
     assert "toy" in caught.value.message
 
@@ -191,13 +214,19 @@ def test_a_suite_is_judged_beside_its_floor_whole_and_by_slice(judge, row):
         for word, labels in (("rude", INSULT), ("polite", LAWFUL))
         for form in forms
     ]
-    found = evaluate_suite(SUITE, rows, train, judge)
+    found, decided = judge_suite(SUITE, rows, train, judge)
+    assert (decided.part, decided.truth.sum(), decided.flagged.sum()) == ("toy", 2, 2)
+    assert decided.slices.tolist()[-2:] == ["other", ""]
     assert (found.n, found.metrics["recall"].value, found.metrics["lawful_flagged"].value) == (7, 0.5, 0.2)
-    assert (found.floor["recall"].value, found.floor["lawful_flagged"].value) == (1, 0)
+    for floor in (NGRAMS, KEYWORDS):
+        assert (found.floors[floor]["recall"].value, found.floors[floor]["lawful_flagged"].value) == (1, 0)
+    assert found.floors[MAJORITY]["recall"].value == 0
     assert found.floor_rows == len(train)
     assert (found.lawful_flagged.value, found.lawful_flagged.n) == (0.3333, 3)
-    assert found.lawful_flagged_floor.value == 0
-    slices = [(part.name, part.lawful, part.flagged.value, part.flagged.n, part.floor.value) for part in found.slices]
+    assert found.lawful_flagged_floors[NGRAMS].value == 0
+    slices = [
+        (part.name, part.lawful, part.flagged.value, part.flagged.n, part.floors[NGRAMS].value) for part in found.slices
+    ]
     assert slices == [
         ("anti_bias", True, 0.3333, 3, 0),
         ("attack", False, 0.5, 2, 1),
@@ -208,7 +237,7 @@ def test_a_suite_is_judged_beside_its_floor_whole_and_by_slice(judge, row):
 def test_only_labels_of_the_target_flag_a_row_of_the_suite(judge, row):
     suite = Suite(id="toy", title="Toy", source="edos", target="sex", headline=("f1",))
     rows = [row("rude!", labels={"discrimination/sex": 1}), row("calm", labels={"discrimination/sex": 0})]
-    found = evaluate_suite(suite, rows, rows, judge)
+    found, _ = judge_suite(suite, rows, rows, judge)
     assert found.metrics["recall"].value == 0, "an insult is not what this suite asks about"
     assert found.slices == ()
     assert found.lawful_flagged is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from fineline_eval.metrics import FUNCTIONS, Metric, cluster_counts, metrics_of, share, with_interval
+from fineline_eval.metrics import FUNCTIONS, Metric, cluster_counts, mean, metrics_of, share, with_interval
 
 COUNTS = st.tuples(*[st.integers(0, 40)] * 4)
 ROWS = st.lists(
@@ -162,3 +162,12 @@ def test_values_have_four_decimals():
     found = with_interval(FUNCTIONS["recall"], np.array([[1.0, 0, 2, 0], [2.0, 0, 5, 0]]))
     assert found.value == 0.3
     assert share(np.array([True, False, False]), [""] * 3).value == 0.3333
+
+
+def test_mean_is_that_of_the_values_and_may_be_negative():
+    values = np.random.default_rng(4).normal(-0.5, 1, size=900)
+    found = mean(values, [""] * 900)
+    assert found.value == pytest.approx(values.mean(), abs=1e-4)
+    assert found.n == 900
+    half = 1.96 / math.sqrt(900)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)

@@ -19,13 +19,18 @@ def run(
     """Render a model card from a report; no number in it is typed by hand."""
     require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
     from fineline.files import write_text
-    from fineline_eval.card import render_card
+    from fineline_eval.card import FIGURES, draw_figures, render_card
     from fineline_eval.report import read_report
     from fineline_eval.summary import replace_results
 
     loaded = read_report(report)
-    write_text(out, render_card(loaded))
+    # All is rendered before anything is written: a report that cannot be shown leaves the old card whole.
+    card, figures = render_card(loaded), draw_figures(loaded)
+    block = replace_results(readme.read_text(encoding="utf-8"), loaded) if readme is not None else ""
+    for figure in figures:
+        write_text(out.parent / FIGURES / figure.name, figure.svg)
+    write_text(out, card)
     typer.echo(f"card written: {out}")
     if readme is not None:
-        write_text(readme, replace_results(readme.read_text(encoding="utf-8"), loaded))
+        write_text(readme, block)
         typer.echo(f"results written: {readme}")

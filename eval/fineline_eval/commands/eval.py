@@ -21,15 +21,21 @@ def run(
 ) -> None:
     """Evaluate a bundle; run again to continue where it stopped."""
     require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
+    from fineline.taxonomy import load_taxonomy
+    from fineline_eval.decisions import FILE, write_decisions
     from fineline_eval.evaluate import evaluate
     from fineline_eval.report import write_report
     from fineline_eval.summary import summary_table
     from fineline_training.sources.mirror import find_mirror
 
     console = Console(stderr=True)
-    report = evaluate(bundle, find_mirror(mirror), policy=policy, cache=out.parent / "logits", console=console)
+    cache = out.parent / "logits"
+    report, decisions = evaluate(bundle, find_mirror(mirror), policy=policy, cache=cache, console=console)
+    write_decisions(decisions, out.with_name(FILE))
     write_report(report, out)
     Console().print(summary_table(report))
     console.print(f"report written: {out} ({report.minutes} min)")
+    if absent := [label for label in load_taxonomy().ids if label not in report.labels]:
+        console.print(f"the bundle lacks labels, which count as never flagged: {', '.join(absent)}")
     if report.missing:
         console.print(f"not in the mirror, not evaluated: {', '.join(report.missing)}")
