@@ -180,8 +180,8 @@ def tiny(
     inputs = {name: torch.from_numpy(array) for name, array in collate(windows, encoder.pad).items()}
     with torch.no_grad():
         # Every label says yes to some texts and no to most.
-        model.head.weight.mul_(60)
-        model.head.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
+        model.head.value.weight.mul_(60)
+        model.head.value.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
     export_fp32(model, fp32)
     export_int8(fp32, int8, model=model, table=None)

@@ -49,10 +49,20 @@ def test_context_and_padding_do_not_enter_the_pooling(table_model):
     assert not torch.allclose(plain, other)
 
 
-def test_pooling_is_the_mean_over_judged_tokens(table_model):
+def test_a_new_model_pools_by_the_mean_over_judged_tokens(table_model):
     ids = [0, 5, 6, 2]
     mean = table_model.encoder.words(torch.tensor(ids)).mean(dim=0)
-    torch.testing.assert_close(table_model(*inputs(ids, [1] * 4, [0] * 4))[0], table_model.head(mean))
+    torch.testing.assert_close(table_model(*inputs(ids, [1] * 4, [0] * 4))[0], table_model.head.value(mean))
+
+
+def test_a_label_can_attend_to_one_token_and_leave_the_others_alone(table_model):
+    with torch.no_grad():
+        table_model.head.query.weight[2] = 50 * table_model.encoder.words.weight[6]
+    ids = [0, 5, 6, 2]
+    logits = table_model(*inputs(ids, [1] * 4, [0] * 4))[0]
+    values = table_model.head.value(table_model.encoder.words(torch.tensor(ids)))
+    torch.testing.assert_close(logits[2], values[2, 2])
+    torch.testing.assert_close(logits[3], values[:, 3].mean())
 
 
 def test_a_row_with_nothing_to_judge_is_finite(table_model):
@@ -70,7 +80,7 @@ def test_a_context_is_read_through_attention(tiny, tiny_encoder):
 def test_outputs_start_at_the_prior(tiny_backbone):
     model = SafetyModel(tiny_backbone.model, 21)
     assert model.head.out_features == 21
-    assert torch.equal(model.head.bias, torch.full((21,), HEAD_PRIOR))
+    assert torch.equal(model.head.value.bias, torch.full((21,), HEAD_PRIOR))
 
 
 def nothing_of(logits: torch.Tensor) -> torch.Tensor:

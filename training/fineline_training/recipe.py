@@ -62,7 +62,7 @@ class FitSpec:
         batch_tokens: Padded tokens a batch.
         pair_weight: Weight of the loss that sets the flagged text of a pair above its lawful twin; 0 leaves it out.
         clip: Norm the gradient is clipped to.
-        dropout: On the pooled vector.
+        dropout: On the vectors that enter the head.
         encoder_dropout: Inside the encoder; on a CPU it costs a fifth of the speed (training/LOG.md).
         freeze_words: Keep the word embeddings as they are (and export them in the source's own 4-bit form).
         precision: ``bf16`` or ``fp32``.
