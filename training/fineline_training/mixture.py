@@ -10,9 +10,10 @@ from fineline_training.recipe import DataSpec
 from fineline_training.records import Record
 from fineline_training.sources.registry import AUTHORED
 
-_FILLER_SENTENCES = (1, 4)
-_FILLER_LENGTH = {True: 120, False: 360}
-"""Characters of filler in unspaced and spaced writing: with more, a row could fall out of its first window."""
+_FILLER_SENTENCES = (1, 6)
+_FILLER_LENGTH = {True: 180, False: 600}
+"""Characters of filler in unspaced and spaced writing: with more, a row could fall out of its first window. With less,
+a sentence is lost in the windows of a long text (training/LOG.md)."""
 
 
 def _shuffled(rows: Sequence[Record], rng: random.Random) -> list[Record]:
