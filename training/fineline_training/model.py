@@ -45,7 +45,8 @@ class LabelAttention(nn.Module):
         # A finite mask keeps a row with nothing to judge finite.
         masked = (1 - judged.unsqueeze(-1).float()) * _MASKED
         weights = (self.query(hidden).float() + masked).softmax(dim=1)
-        return (weights * self.value(hidden).float()).sum(dim=1)
+        logits: Tensor = (weights * self.value(hidden).float()).sum(dim=1)
+        return logits
 
 
 class SafetyModel(nn.Module):
