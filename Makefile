@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MIRROR := $(or $(FINELINE_MIRROR),$(wildcard ../shared/data))
 MIRROR_OPTION := $(if $(MIRROR),--mirror $(MIRROR))
+FLOORS := eval/fineline_eval/floors.json
 
 .PHONY: demo setup train serve eval card test check format quick clean
 
@@ -34,10 +35,12 @@ serve: setup  ## the HTTP endpoint on 127.0.0.1:8000
 eval: setup  ## judge the shipped model on every suite the mirror has
 	$(BIN)/fineline eval $(MIRROR_OPTION)
 
-card: setup  ## publish the last evaluation: report, card, README results
+card: setup  ## publish the last evaluation if the gates hold: report, card, README results, floors
+	test ! -f $(FLOORS) || $(BIN)/fineline gates runs/eval
 	cp runs/eval/report.json runs/eval/decisions.parquet model_cards/fineline-1/
 	$(BIN)/fineline card model_cards/fineline-1/report.json --out model_cards/fineline-1/README.md --readme README.md
 	cp -r model_cards/fineline-1/README.md model_cards/fineline-1/figures serving/models/fineline-1/
+	$(BIN)/fineline gates model_cards/fineline-1 --record
 
 test: setup
 	$(BIN)/python -m pytest

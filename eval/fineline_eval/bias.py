@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """Highest less lowest rate among groups."""
+    """Highest less lowest rate among groups; ``n`` is that of the smallest group."""
 
     lawful_flagged: Metric
     hostile_missed: Metric
@@ -159,7 +159,10 @@ def _table(rows: Sequence[Record], probabilities: NDArray[np.float64], flagged: 
 
 
 def _between(hits: Mask, groups: NDArray[np.str_], frames: NDArray[np.str_]) -> Metric:
-    """Highest less lowest share of hits; the interval draws templates, where fairlearn's own would draw rows.
+    """Highest less lowest share of hits; ``n`` counts the rows of the smallest group.
+
+    The interval draws templates, where fairlearn's own would draw rows. A group that a resample holds no row of is left
+    out of it: without that, draws of the four hostile sentences of a language would often say nothing.
 
     Each resample adds noise that widens a gap, so the interval of the draws lies too high: its width is kept and it is
     centred on the value.
@@ -171,11 +174,12 @@ def _between(hits: Mask, groups: NDArray[np.str_], frames: NDArray[np.str_]) -> 
     def spread(flat: Counts) -> Counts:
         hit, all_rows = np.moveaxis(flat.reshape(*flat.shape[:-1], 2, -1), -2, 0)
         shares = np.divide(hit, all_rows, out=np.full_like(hit, np.nan), where=all_rows > 0)
-        return np.asarray(shares.max(axis=-1) - shares.min(axis=-1))
+        return np.asarray(np.nanmax(shares, axis=-1) - np.nanmin(shares, axis=-1))
 
     drawn = with_interval(spread, sums.reshape(len(sums), -1))
     value, half = round(float(found.difference()), 4), (drawn.high - drawn.low) / 2
-    return Metric(value=value, low=round(max(value - half, 0), 4), high=round(min(value + half, 1), 4), n=len(hits))
+    smallest = int(inside.sum(axis=0).min())
+    return Metric(value=value, low=round(max(value - half, 0), 4), high=round(min(value + half, 1), 4), n=smallest)
 
 
 def _gap(table: _Table, groups: NDArray[np.str_]) -> Gap:

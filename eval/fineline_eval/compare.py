@@ -2,11 +2,15 @@
 
 Rows are matched by digest, and each resample draws the same clusters for both sides (paired bootstrap), so that what is
 hard about a row does not widen the interval of the difference. Both sides are held to the new side's truth.
+
+An interval that leaves zero out makes a slice better or worse. Among a hundred gated slices a few look worse by chance
+alone, so the comparison fails only on those whose interval, widened for that number, still leaves zero out.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +19,14 @@ from rich.table import Table
 from fineline.errors import ConfigError
 from fineline_eval.decisions import Decisions
 from fineline_eval.gates import Gates
-from fineline_eval.metrics import FUNCTIONS, SMALL_CELL, Metric, cluster_counts, difference_with_interval
+from fineline_eval.metrics import CONFIDENCE, FUNCTIONS, SMALL_CELL, Metric, cluster_counts, difference_with_interval
 
+LEAST_CHANGED = 6
+"""Clusters that must have changed: five that all changed one way still happen by chance in 3 % (sign test)."""
+LEAST_MATCHED = 0.9
+"""Share of the old side's rows of a part that the new side must have judged, too."""
+BY_CHANCE = (1 - CONFIDENCE) / 2
+"""Share of measures that look worse by chance alone between equally good models."""
 _METRICS = ("macro_f1", "recall", "lawful_flagged")
 
 Mask = NDArray[np.bool_]
@@ -43,6 +53,7 @@ class Difference:
         low: Lower end of the 95 % interval of the change.
         high: Its upper end.
         outcome: Whether the interval leaves zero out, and on which side.
+        gate: Name of the gate that guards the measure, ``""`` for none.
     """
 
     measure: str
@@ -53,6 +64,7 @@ class Difference:
     low: float
     high: float
     outcome: Outcome
+    gate: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +73,15 @@ class Comparison:
 
     Attributes:
         differences: One for each measure that is defined on both sides.
-        absent: Parts that only the old side has.
+        thin: Parts of which the new side judged too few of the old side's rows.
+        lost: ``<part>/label=<label>`` that the old side has positive rows of, and the new side none.
         matched: Rows judged by both sides.
         unmatched: Rows that one side did not judge.
     """
 
     differences: tuple[Difference, ...]
-    absent: tuple[str, ...]
+    thin: tuple[str, ...]
+    lost: tuple[str, ...]
     matched: int
     unmatched: int
 
@@ -87,9 +101,9 @@ def _slices(old: Decisions, new: Decisions) -> Iterator[tuple[str, Mask, Mask, M
             yield f"label={label}", known, positive, old.labels[label][2], reached, _METRICS[1:]
 
 
-def _outcome(change: Metric, clusters: int, lower_is_better: bool) -> Outcome:
-    # Few rows, or one cluster, give resamples that are all alike: their interval says nothing.
-    if change.n < SMALL_CELL or clusters < 2 or not (change.low > 0 or change.high < 0):
+def _outcome(change: Metric, changed: int, lower_is_better: bool) -> Outcome:
+    # Resamples of few rows, or of few that changed, are nearly all alike: their interval is far too sure.
+    if change.n < SMALL_CELL or changed < LEAST_CHANGED or not (change.low > 0 or change.high < 0):
         return Outcome.UNDECIDED
     return Outcome.BETTER if (change.high < 0) == lower_is_better else Outcome.WORSE
 
@@ -108,6 +122,8 @@ def _part(old: Decisions, new: Decisions, gates: Gates) -> Iterator[Difference]:
             if np.isnan(change.value):
                 continue
             measure = f"{new.part}/{name}/{metric}"
+            changed = int((before != after).any(axis=1).sum())
+            gate = gates.of(measure)
             yield Difference(
                 measure=measure,
                 n=change.n,
@@ -116,7 +132,8 @@ def _part(old: Decisions, new: Decisions, gates: Gates) -> Iterator[Difference]:
                 change=change.value,
                 low=change.low,
                 high=change.high,
-                outcome=_outcome(change, len(after), gates.is_lower_better(measure)),
+                outcome=_outcome(change, changed, gates.is_lower_better(measure)),
+                gate=gate.name if gate is not None else "",
             )
 
 
@@ -133,6 +150,15 @@ def _chosen(part: Decisions, rows: NDArray[np.int64]) -> Decisions:
     )
 
 
+def _lost(old: Decisions, new: Decisions) -> Iterator[str]:
+    """Labels that some row of the old side holds, and no row of the new one."""
+
+    def held(side: Decisions) -> set[str]:
+        return {label for label, (known, positive, _) in side.labels.items() if (known & positive).any()}
+
+    yield from (f"{old.part}/label={label}" for label in sorted(held(old) - held(new)))
+
+
 def compare(old: Mapping[str, Decisions], new: Mapping[str, Decisions], gates: Gates) -> Comparison:
     """Compare two evaluations slice by slice.
 
@@ -142,17 +168,25 @@ def compare(old: Mapping[str, Decisions], new: Mapping[str, Decisions], gates: G
         gates: Say which metrics should be low.
 
     Raises:
-        ConfigError: The sides have no row in common.
+        ConfigError: A part was judged by one side only, or the sides have no row in common.
     """
+    if alone := [f"{name} ({'old' if name in old else 'new'} side only)" for name in sorted(set(old) ^ set(new))]:
+        raise ConfigError(
+            "compare_parts", f"Judged by one side only: {', '.join(alone)}; evaluate both on the same suites."
+        )
     differences: list[Difference] = []
+    thin: list[str] = []
+    lost: list[str] = []
     matched = 0
-    for name in old:
-        if name not in new:
-            continue
-        _, left, right = np.intersect1d(old[name].keys, new[name].keys, assume_unique=True, return_indices=True)
+    for name, before in old.items():
+        after = new[name]
+        _, left, right = np.intersect1d(before.keys, after.keys, assume_unique=True, return_indices=True)
+        lost += _lost(before, after)
+        if len(left) < LEAST_MATCHED * len(before.keys):
+            thin.append(name)
         if len(left):
             matched += len(left)
-            differences += _part(_chosen(old[name], left), _chosen(new[name], right), gates)
+            differences += _part(_chosen(before, left), _chosen(after, right), gates)
     if not matched:
         raise ConfigError(
             "compare_rows", "The two evaluations have no row in common; evaluate both on the same suites."
@@ -160,29 +194,40 @@ def compare(old: Mapping[str, Decisions], new: Mapping[str, Decisions], gates: G
     rows = sum(len(part.keys) for side in (old, new) for part in side.values())
     return Comparison(
         differences=tuple(differences),
-        absent=tuple(name for name in old if name not in new),
+        thin=tuple(thin),
+        lost=tuple(lost),
         matched=matched,
         unmatched=rows - 2 * matched,
     )
 
 
-def gated_worse(comparison: Comparison, gates: Gates) -> list[tuple[str, str]]:
-    """Gate and sentence of each gated measure that became worse."""
-    return [
-        (gate.name, f"{d.measure} {d.old:.4f} to {d.new:.4f}, change {d.change:+.4f} ({d.low:+.4f} to {d.high:+.4f})")
-        for d in comparison.differences
-        if d.outcome is Outcome.WORSE and (gate := gates.of(d.measure)) is not None
-    ]
+def gated(comparison: Comparison) -> tuple[Difference, ...]:
+    """The differences of gated measures."""
+    return tuple(d for d in comparison.differences if d.gate)
 
 
-def comparison_table(comparison: Comparison, gates: Gates, title: str, *, every: bool) -> Table:
+def beyond_chance(comparison: Comparison) -> tuple[Difference, ...]:
+    """Gated measures that are worse beyond what chance explains among all gated ones: what a comparison fails on.
+
+    Bonferroni on the bootstrap's own width: the interval is taken for that of a normal distribution and widened, so
+    that between equally good models about 2.5 % of comparisons fail at most, however many measures are gated.
+    """
+    found = gated(comparison)
+    one, every = (NormalDist().inv_cdf(1 - BY_CHANCE / count) for count in (1, max(1, len(found))))
+    return tuple(d for d in found if d.outcome is Outcome.WORSE and abs(d.change) > every / one * (d.high - d.low) / 2)
+
+
+def comparison_table(comparison: Comparison, title: str, *, every: bool) -> Table:
     """Worse first, then better, then undecided; of the undecided only gated measures unless ``every``."""
     table = Table("", "measure", "n", "old, %", "new, %", "change (95 % interval)", "gate", title=title)
+    failed = beyond_chance(comparison)
     for outcome in Outcome:
         for d in comparison.differences:
-            gate = gates.of(d.measure)
-            if d.outcome is outcome and (every or gate is not None or outcome is not Outcome.UNDECIDED):
+            if d.outcome is outcome and (every or d.gate or outcome is not Outcome.UNDECIDED):
                 change = f"{100 * d.change:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
                 values = (f"{100 * d.old:.1f}", f"{100 * d.new:.1f}")
-                table.add_row(outcome, d.measure, f"{d.n:,}", *values, change, gate.name if gate else "")
+                gate = d.gate
+                if d.gate and d.outcome is Outcome.WORSE:
+                    gate += ": fails" if d in failed else ": not beyond chance"
+                table.add_row(outcome, d.measure, f"{d.n:,}", *values, change, gate)
     return table

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fineline.bundle import MODEL
 from fineline.errors import ConfigError
 from fineline.files import replacing
 from fineline.taxonomy import load_taxonomy
@@ -19,7 +20,7 @@ from fineline_training.records import Record
 
 FILE = "decisions.parquet"
 """Name beside ``report.json``."""
-_LABELS = b"labels"
+_LABELS, _ORIGIN = b"labels", b"origin"
 _SCHEMA = pa.schema(
     [
         ("part", pa.dictionary(pa.int32(), pa.string())),
@@ -112,8 +113,19 @@ def decide(
     )
 
 
-def write_decisions(parts: Sequence[Decisions], path: Path) -> None:
-    """Write the decisions of all parts to one Parquet file."""
+def origin(model: str, policy: str, files: Mapping[str, str]) -> str:
+    """What ties decisions to the report of the same evaluation.
+
+    Args:
+        model: Model of the report.
+        policy: Its policy.
+        files: SHA-256 of each file of the bundle, by name.
+    """
+    return f"{model} {policy} {files.get(MODEL)}"
+
+
+def write_decisions(parts: Sequence[Decisions], path: Path, of: str) -> None:
+    """Write the decisions of all parts to one Parquet file that bears their ``origin``."""
     labels = load_taxonomy().ids
     bits = 1 << np.arange(len(labels), dtype=np.int64)
 
@@ -140,27 +152,35 @@ def write_decisions(parts: Sequence[Decisions], path: Path) -> None:
     ]
     table = pa.concat_tables(tables).unify_dictionaries() if tables else _SCHEMA.empty_table()
     with replacing(path) as file:
-        pq.write_table(table.replace_schema_metadata({_LABELS: " ".join(labels)}), file, compression="zstd")
+        pq.write_table(
+            table.replace_schema_metadata({_LABELS: " ".join(labels), _ORIGIN: of}), file, compression="zstd"
+        )
 
 
-def read_decisions(path: Path) -> dict[str, Decisions]:
+def read_decisions(path: Path, of: str | None = None) -> dict[str, Decisions]:
     """Read the decisions of an evaluation, by part.
 
     Args:
         path: The file, or the folder it lies in.
+        of: The ``origin`` they must have; any when ``None``.
 
     Raises:
-        ConfigError: There is no such file, or it is truncated or of another form.
+        ConfigError: There is no such file, or it is truncated, of another form or of another origin.
     """
     file = path / FILE if path.is_dir() else path.with_name(FILE)
     try:
         table = pq.read_table(file)
-        labels = table.schema.metadata[_LABELS].decode().split()
+        labels, given = (table.schema.metadata[key].decode() for key in (_LABELS, _ORIGIN))
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in _SCHEMA.names}
     except FileNotFoundError:
         raise ConfigError("decisions_missing", f"{file}: no decisions here; run 'fineline eval' first.") from None
     except (pa.ArrowException, OSError, KeyError, TypeError):
         raise ConfigError("decisions_syntax", f"{file}: not whole decisions; run 'fineline eval' again.") from None
+    if of is not None and given != of:
+        raise ConfigError(
+            "decisions_other",
+            f"{file}: of '{given}', but the report beside it is of '{of}'; run 'fineline eval' again.",
+        )
     parts = {}
     for name in dict.fromkeys(columns["part"].tolist()):
         chosen = columns["part"] == name
@@ -182,7 +202,7 @@ def read_decisions(path: Path) -> dict[str, Decisions]:
                     (column("positive") >> bit & 1).astype(np.bool_),
                     (column("reached") >> bit & 1).astype(np.bool_),
                 )
-                for bit, label in enumerate(labels)
+                for bit, label in enumerate(labels.split())
             },
         )
     return parts

@@ -23,6 +23,7 @@ from fineline_eval.reliability import evaluate_reliability
 from fineline_eval.report import REPORT_SCHEMA, Report
 from fineline_eval.robustness import evaluate_robustness
 from fineline_eval.scoring import Scorer
+from fineline_eval.served import evaluate_served
 from fineline_eval.speed import measure_speed
 from fineline_eval.suites import Suite, load_suites, read_suite
 from fineline_training.build import build_dataset
@@ -139,6 +140,7 @@ def evaluate(
         robustness=robustness,
         long_texts=long_texts,
         reliability=reliability,
+        served=evaluate_served(classifier, rows),
         suites=tuple(results),
         missing=tuple(missing),
         speed=measure_speed(classifier, rows, threads),

@@ -1,7 +1,8 @@
 """Gates: which measures of a report may not get worse, as data, and the floors recorded from the shipped report.
 
 ``gates.toml`` is written by people: names of measures and how much they may move. ``floors.json`` is written by
-``fineline gates REPORT --record``: for each gated measure the worse end of its interval in the report that shipped.
+``fineline gates REPORT --record``: for each gated measure the worse end of its interval in the report that shipped, or
+the stricter floor of an earlier one. Without that, each release could be half an interval worse than the last.
 """
 
 import json
@@ -48,16 +49,27 @@ class Gates:
     """Content of ``gates.toml``.
 
     Attributes:
-        lower_is_better: Metrics (last part of a measure's name) that should be low; all others should be high.
+        lower_is_better: Metrics (last part of a measure's name) that should be low.
+        higher_is_better: Metrics that should be high.
         gate: The gates.
     """
 
     lower_is_better: tuple[str, ...]
+    higher_is_better: tuple[str, ...]
     gate: tuple[Gate, ...]
 
     def is_lower_better(self, measure: str) -> bool:
-        """Whether a measure should be low."""
-        return measure.rsplit("/", 1)[-1] in self.lower_is_better
+        """Whether a measure should be low.
+
+        Raises:
+            ConfigError: The gates do not say.
+        """
+        metric = measure.rsplit("/", 1)[-1]
+        if metric not in (*self.lower_is_better, *self.higher_is_better):
+            raise ConfigError(
+                "gates_metric", f"{measure}: name '{metric}' in lower_is_better or higher_is_better of the gates file."
+            )
+        return metric in self.lower_is_better
 
     def of(self, measure: str) -> Gate | None:
         """The gate that guards a measure, or ``None``."""
@@ -123,27 +135,60 @@ def read_floors(path: Path = FLOORS_FILE) -> Floors:
     except FileNotFoundError:
         raise ConfigError("floors_missing", f"{path}: no floors here; run 'fineline gates REPORT --record'.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ConfigError("floors_syntax", f"{path}: not whole; run 'fineline gates REPORT --record' again.") from None
+        raise ConfigError(
+            "floors_syntax", f"{path}: not whole; put it back, or run 'fineline gates REPORT --record --loosen'."
+        ) from None
 
 
-def record_floors(measures: Mapping[str, Metric], gates: Gates, *, model: str, policy: str, path: Path) -> Floors:
-    """Record the floors of all gated measures: the worse end of the interval, the value where there is none.
+def record_floors(measures: Mapping[str, Metric], gates: Gates, *, model: str, policy: str) -> Floors:
+    """Floors of all gated measures: the worse end of the interval, the value where there is none.
 
     Args:
         measures: Measures of the report that ships.
         gates: Which of them are gated.
         model: Model of the report.
         policy: Policy of the report.
-        path: File to write.
     """
     floors = {}
     for name, metric in sorted(measures.items()):
         if gates.of(name) is not None and metric.value == metric.value:
             worse = metric.high if gates.is_lower_better(name) else metric.low
             floors[name] = metric.value if worse != worse else worse
-    recorded = Floors(model=model, policy=policy, floors=floors)
-    write_text(path, json.dumps(asdict(recorded), indent=1) + "\n")
-    return recorded
+    return Floors(model=model, policy=policy, floors=floors)
+
+
+def loosened(old: Floors, new: Floors, gates: Gates) -> dict[str, float]:
+    """Gated floors that new ones would make laxer, or leave out: measure to the old floor.
+
+    Raises:
+        ConfigError: They are of different policies.
+    """
+    check_policy(old, new.policy)
+    gated = {name: floor for name, floor in old.floors.items() if gates.of(name) is not None}
+    found = {}
+    for name, floor in gated.items():
+        sign = 1 if gates.is_lower_better(name) else -1
+        if name not in new.floors or sign * new.floors[name] > sign * floor:
+            found[name] = floor
+    return found
+
+
+def write_floors(floors: Floors, path: Path) -> None:
+    """Write floors as JSON."""
+    write_text(path, json.dumps(asdict(floors) | {"floors": dict(sorted(floors.floors.items()))}, indent=1) + "\n")
+
+
+def check_policy(floors: Floors, policy: str) -> None:
+    """Refuse floors of another policy, whose thresholds decide otherwise.
+
+    Raises:
+        ConfigError: They are of another policy.
+    """
+    if floors.policy != policy:
+        raise ConfigError(
+            "gates_policy",
+            f"The floors are of policy '{floors.policy}', the report of '{policy}'; compare like with like.",
+        )
 
 
 def _bound(gate: Gate, sign: int, floor: float | None) -> float | None:
@@ -153,17 +198,22 @@ def _bound(gate: Gate, sign: int, floor: float | None) -> float | None:
     return sign * min(sign * bound for bound in bounds) if bounds else None
 
 
-def check_gates(measures: Mapping[str, Metric], gates: Gates, floors: Floors) -> tuple[Failure, ...]:
+def check_gates(measures: Mapping[str, Metric], gates: Gates, floors: Floors, *, policy: str) -> tuple[Failure, ...]:
     """Hold a report's measures to the recorded floors and to the limits.
 
     Args:
         measures: Measures of the report.
         gates: The gates.
         floors: Floors recorded earlier; a measure without one is held to its gate's limit alone.
+        policy: Policy of the report.
 
     Returns:
         What is beyond its bound or was not measured, and gates that guard nothing.
+
+    Raises:
+        ConfigError: The floors are of another policy.
     """
+    check_policy(floors, policy)
     failures = []
     names = sorted(set(measures) | set(floors.floors))
     for gate in gates.gate:
@@ -175,7 +225,7 @@ def check_gates(measures: Mapping[str, Metric], gates: Gates, floors: Floors) ->
             bound = _bound(gate, sign, floors.floors.get(name))
             metric = measures.get(name)
             value = metric.value if metric is not None and metric.value == metric.value else None
-            if value is None and name not in floors.floors:
+            if value is None and bound is None:
                 continue
             if value is None or (bound is not None and sign * value > sign * bound):
                 failures.append(Failure(gate=gate.name, measure=name, value=value, bound=bound))

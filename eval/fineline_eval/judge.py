@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from fineline.errors import DataError
 from fineline_eval.decisions import Decisions, decide
 from fineline_eval.floor import Flags, floor_flags
-from fineline_eval.metrics import metrics_of, share
+from fineline_eval.metrics import FUNCTIONS, metrics_of, share
 from fineline_eval.report import SliceResult, SuiteResult
 from fineline_eval.scoring import Scorer
 from fineline_eval.suites import Suite
 from fineline_training.records import Record
 
-_METRICS = ("weighted_f1", "macro_f1", "f1", "precision", "recall", "lawful_flagged")
+_METRICS = tuple(FUNCTIONS)
 
 
 class Judged(NamedTuple):
@@ -25,22 +25,28 @@ class Judged(NamedTuple):
     decisions: Decisions
 
 
-def _slices(suite: Suite, rows: Sequence[Record], flagged: NDArray[np.bool_], floors: Flags) -> tuple[SliceResult, ...]:
+def _slices(
+    suite: Suite, rows: Sequence[Record], truth: NDArray[np.bool_], flagged: NDArray[np.bool_], floors: Flags
+) -> tuple[SliceResult, ...]:
+    """The lawful rows of each slice, and apart from them its others: many functions hold both."""
     if not suite.slices:
         return ()
     names = np.array([row.meta.get(suite.slices, "") for row in rows])
     results = []
     for name in sorted(set(names.tolist()) - {""}):
-        chosen = np.flatnonzero(names == name).tolist()
-        clusters = [rows[i].pair for i in chosen]
-        results.append(
-            SliceResult(
-                name=name,
-                lawful=not any(suite.truth(rows[i]) for i in chosen),
-                flagged=share(flagged[chosen], clusters),
-                floors={floor: share(flags[chosen], clusters) for floor, flags in floors.items()},
+        for lawful in (True, False):
+            chosen = np.flatnonzero((names == name) & (truth != lawful)).tolist()
+            if not chosen:
+                continue
+            clusters = [rows[i].pair for i in chosen]
+            results.append(
+                SliceResult(
+                    name=name,
+                    lawful=lawful,
+                    flagged=share(flagged[chosen], clusters),
+                    floors={floor: share(flags[chosen], clusters) for floor, flags in floors.items()},
+                )
             )
-        )
     return tuple(results)
 
 
@@ -54,7 +60,7 @@ def judge_suite(suite: Suite, rows: Sequence[Record], train: Sequence[Record], s
         scorer: Scores rows with the bundle under test.
 
     Raises:
-        DataError: The suite has no row, or the floors have no rows of both classes.
+        DataError: The suite has no row.
     """
     if not rows:
         raise DataError("suite_empty", f"Suite '{suite.id}' has no row; check its files with 'fineline data status'.")
@@ -77,7 +83,7 @@ def judge_suite(suite: Suite, rows: Sequence[Record], train: Sequence[Record], s
         metrics=metrics_of(truth, flagged, clusters, _METRICS),
         floors={name: metrics_of(truth, flags, clusters, _METRICS) for name, flags in floors.items()},
         floor_rows=floor_rows,
-        slices=_slices(suite, rows, flagged, floors),
+        slices=_slices(suite, rows, truth, flagged, floors),
         lawful_flagged=share(flagged[lawful], names) if lawful else None,
         lawful_flagged_floors={name: share(flags[lawful], names) for name, flags in floors.items()} if lawful else None,
     )

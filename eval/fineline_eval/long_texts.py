@@ -135,7 +135,7 @@ def evaluate_long_texts(
         cases: Length in characters to number of sentences of each group of languages.
 
     Returns:
-        Results with intervals over pairs.
+        Results with intervals over the frames of the sentences.
     """
     prose = _prose(rows)
     sentences = _sentences(rows, prose)
@@ -160,7 +160,7 @@ def evaluate_long_texts(
         for group in (ALL, *GROUPS):
             inside = np.flatnonzero(groups == group) if group != ALL else np.arange(len(chosen))
             if len(inside):
-                pairs = [rows[chosen[n]].pair for n in inside]
-                shares = {name: share(hits[inside], pairs) for name, hits in found.items()}
+                frames = [rows[chosen[n]].meta.get("frame", "") for n in inside]
+                shares = {name: share(hits[inside], frames) for name, hits in found.items()}
                 results.append(LengthResult(group=group, characters=characters, **shares))
     return LongTexts(lengths=tuple(results))

@@ -9,7 +9,7 @@ from fineline_eval.banks import ALL, BankKind, Banks
 from fineline_eval.bias import Bias
 from fineline_eval.metrics import Metric
 from fineline_eval.reliability import ReliabilityReport
-from fineline_eval.report import Authored, Report, SuiteResult
+from fineline_eval.report import Authored, Report, SuiteResult, reading_manifest
 
 Named = Iterator[tuple[str, Metric]]
 
@@ -41,7 +41,7 @@ def _suite(suite: SuiteResult) -> Named:
 
 def _banks(banks: Banks) -> Named:
     for bank in banks.banks:
-        metric = "lawful_flagged" if bank.kind == BankKind.SHOULD_NOT_REFUSE else "recall"
+        metric = "lawful_flagged" if BankKind(bank.kind).lawful else "recall"
         yield f"{bank.kind}/{'all' if bank.lang == ALL else f'lang={bank.lang}'}/{metric}", bank.flagged
 
 
@@ -75,6 +75,12 @@ def _reliability(reliability: ReliabilityReport) -> Named:
     yield "calibration/all/brier", reliability.overall.brier
 
 
+def _served(report: Report) -> Named:
+    yield "parity/all/golden_gap", plain(report.served.golden_gap, 0)
+    for row in report.served.http:
+        yield f"parity/lang={row.lang}/http_same", row.same
+
+
 def _parity(report: Report) -> Named:
     parity = report.manifest.get("parity")
     if isinstance(parity, dict):
@@ -90,6 +96,7 @@ def report_measures(report: Report) -> dict[str, Metric]:
     for suite in report.suites:
         named |= dict(_suite(suite))
     parts = (_banks(report.banks), _bias(report.bias), _robustness(report), _reliability(report.reliability))
-    for part in (*parts, _parity(report)):
+    for part in (*parts, _served(report)):
         named |= dict(part)
-    return named
+    with reading_manifest():
+        return named | dict(_parity(report))

@@ -3,10 +3,13 @@
 Every metric here is a function of the confusion counts, so a resample is a weighted sum of counts: 1,000 resamples of a
 suite cost one matrix product. Rows of one minimal pair or template are drawn together (cluster bootstrap), because they
 are not independent; without that the intervals would be too narrow.
+
+A bootstrap says nothing where its draws are all alike. A share of 0 or 1 therefore gets the exact binomial bound
+(Clopper and Pearson 1934) with clusters as trials, and other values that rest on one cluster get no interval.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +32,7 @@ class Metric:
         value: Point estimate; NaN where it is not defined (no row of the class it needs).
         low: Lower end.
         high: Upper end.
-        n: Rows it is computed on.
+        n: Rows it is about: positive ones for recall, flagged ones for precision, lawful ones for ``lawful_flagged``.
     """
 
     value: float
@@ -67,6 +70,11 @@ def f1(c: Counts) -> Counts:
     return _f1(c[..., 0], c[..., 1], c[..., 2])
 
 
+def accuracy(c: Counts) -> Counts:
+    """Share of rows judged right."""
+    return _ratio(c[..., 0] + c[..., 3], c.sum(axis=-1))
+
+
 def macro_f1(c: Counts) -> Counts:
     """Mean of the F1 of both classes."""
     return (f1(c) + _f1(c[..., 3], c[..., 2], c[..., 1])) / 2
@@ -80,6 +88,7 @@ def weighted_f1(c: Counts) -> Counts:
 
 
 FUNCTIONS: Mapping[str, Callable[[Counts], Counts]] = {
+    "accuracy": accuracy,
     "weighted_f1": weighted_f1,
     "macro_f1": macro_f1,
     "f1": f1,
@@ -87,6 +96,9 @@ FUNCTIONS: Mapping[str, Callable[[Counts], Counts]] = {
     "recall": recall,
     "lawful_flagged": lawful_flagged,
 }
+_ALL_CELLS = (0, 1, 2, 3)
+_SHARES = {"accuracy": _ALL_CELLS, "recall": (0, 2), "precision": (0, 1), "lawful_flagged": (1, 3)}
+"""Metrics that are the share of some rows, with the cells that hold those rows."""
 
 
 def cluster_sums(cells: Counts, clusters: Sequence[str]) -> Counts:
@@ -124,17 +136,33 @@ def _metric(value: float, draws: Counts, rows: int) -> Metric:
 
 
 def with_interval(function: Callable[[Counts], Counts], counts: Counts) -> Metric:
-    """A metric with its percentile bootstrap interval.
+    """A metric with its percentile bootstrap interval; NaN for the ends where there is but one cluster to draw.
 
     Args:
-        function: One of ``FUNCTIONS``.
-        counts: Shape (clusters, 4).
+        function: One of ``FUNCTIONS``, or another function of summed counts.
+        counts: Shape (clusters, cells).
     """
     rows = round(counts.sum())
     if not len(counts):
         return Metric(value=float("nan"), low=float("nan"), high=float("nan"), n=0)
     value = float(function(counts.sum(axis=0)))
+    if len(counts) == 1:
+        return Metric(value=round(value, 4), low=float("nan"), high=float("nan"), n=rows)
     return _metric(value, function(_weights(len(counts)) @ counts), rows)
+
+
+def _named(name: str, counts: Counts) -> Metric:
+    """A metric of ``FUNCTIONS``, with the number of rows it is about and, at 0 and 1, the exact bound."""
+    about = counts[:, _SHARES.get(name, _ALL_CELLS)].sum(axis=1)
+    found = replace(with_interval(FUNCTIONS[name], counts), n=round(about.sum()))
+    trials = int(np.count_nonzero(about))
+    if name not in _SHARES or not trials:
+        return found
+    if 0 < found.value < 1:
+        return found if trials > 1 else replace(found, low=float("nan"), high=float("nan"))
+    reach = round(1 - ((1 - CONFIDENCE) / 2) ** (1 / trials), 4)
+    low, high = (0.0, reach) if found.value == 0 else (round(1 - reach, 4), 1.0)
+    return replace(found, low=low, high=high)
 
 
 def difference_with_interval(function: Callable[[Counts], Counts], old: Counts, new: Counts) -> Metric:
@@ -153,14 +181,14 @@ def difference_with_interval(function: Callable[[Counts], Counts], old: Counts, 
 def metrics_of(
     truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str], names: Sequence[str]
 ) -> dict[str, Metric]:
-    """Several metrics on the same rows."""
+    """Several metrics of ``FUNCTIONS`` on the same rows."""
     counts = cluster_counts(truth, flagged, clusters)
-    return {name: with_interval(FUNCTIONS[name], counts) for name in names}
+    return {name: _named(name, counts) for name in names}
 
 
 def share(hits: NDArray[np.bool_], clusters: Sequence[str]) -> Metric:
     """Share of rows that are true, with its interval."""
-    return with_interval(recall, cluster_counts(np.ones(len(hits), dtype=np.bool_), hits, clusters))
+    return _named("recall", cluster_counts(np.ones(len(hits), dtype=np.bool_), hits, clusters))
 
 
 def mean(values: NDArray[np.float64], clusters: Sequence[str]) -> Metric:

@@ -4,6 +4,8 @@ import json
 import math
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from fineline_eval.long_texts import LongTexts
 from fineline_eval.metrics import Metric
 from fineline_eval.reliability import ReliabilityReport
 from fineline_eval.robustness import Robustness
+from fineline_eval.served import Served
 
 REPORT_SCHEMA = 2
 FILE = "report.json"
@@ -24,7 +27,7 @@ FILE = "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SliceResult:
-    """One value of a suite's slice field: share of its rows flagged, by the classifier and by each floor."""
+    """Share flagged of the lawful rows of a slice, or of its others, by the classifier and by each floor."""
 
     name: str
     lawful: bool
@@ -147,11 +150,27 @@ class Report:
     robustness: Robustness
     long_texts: LongTexts
     reliability: ReliabilityReport
+    served: Served
     suites: tuple[SuiteResult, ...]
     missing: tuple[str, ...]
     speed: Speed
     manifest: dict[str, object]
     minutes: float
+
+
+@contextmanager
+def reading_manifest() -> Iterator[None]:
+    """Say in one sentence that a manifest lacks an entry, whatever was about to be read of it.
+
+    Raises:
+        ConfigError: The block missed an entry: the bundle was not made by ``fineline train``.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            "report_manifest", f"The report's manifest lacks {error}; evaluate a bundle that 'fineline train' made."
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -103,7 +103,7 @@ def evaluate_robustness(
         most: Most texts of each verdict in a cell.
 
     Returns:
-        Results with intervals over pairs.
+        Results with intervals over frames: expansions of one frame with several terms are not independent texts.
     """
     labels = scorer.labels
     plain_flags = scorer.flags(probabilities, labels)
@@ -123,21 +123,21 @@ def evaluate_robustness(
             if not bad.any() or not good.any():
                 continue
             caught = bad & before
-            bad_pairs, good_pairs, caught_pairs = (
-                [changed[i].pair for i in np.flatnonzero(mask)] for mask in (bad, good, caught)
+            bad_frames, good_frames, caught_frames = (
+                [changed[i].meta.get("frame", "") for i in np.flatnonzero(mask)] for mask in (bad, good, caught)
             )
             results.append(
                 EvasionResult(
                     kind=str(kind),
                     group=group,
-                    recall=share(before[bad], bad_pairs),
-                    recall_evaded=share(after[bad], bad_pairs),
-                    kept=share(after[caught], caught_pairs),
-                    lawful_flagged=share(before[good], good_pairs),
-                    lawful_flagged_evaded=share(after[good], good_pairs),
-                    lawful_extra=mean(after[good].astype(np.float64) - before[good], good_pairs),
-                    flagged_change=mean(change[bad], bad_pairs),
-                    lawful_change=mean(change[good], good_pairs),
+                    recall=share(before[bad], bad_frames),
+                    recall_evaded=share(after[bad], bad_frames),
+                    kept=share(after[caught], caught_frames),
+                    lawful_flagged=share(before[good], good_frames),
+                    lawful_flagged_evaded=share(after[good], good_frames),
+                    lawful_extra=mean(after[good].astype(np.float64) - before[good], good_frames),
+                    flagged_change=mean(change[bad], bad_frames),
+                    lawful_change=mean(change[good], good_frames),
                 )
             )
     return Robustness(evasions=tuple(results))

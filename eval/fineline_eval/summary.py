@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from fineline.errors import ConfigError
+from fineline_eval.banks import ALL, BankKind
 from fineline_eval.floor import FLOORS
 from fineline_eval.metrics import Metric
 from fineline_eval.published import published_figures
@@ -29,6 +30,14 @@ NAMES = {
 }
 
 
+_BANK_NAMES = {
+    BankKind.SHOULD_NOT_REFUSE: "questions that must not be refused",
+    BankKind.SHOULD_REFUSE: "requests that should be refused",
+    BankKind.MUST_PASS: "functional tests that must pass",
+    BankKind.MUST_FLAG: "functional tests that must be flagged",
+}
+
+
 def number(value: float) -> str:
     """A share or score with one decimal, in percent points."""
     return "-" if value != value else f"{100 * value:.1f}"
@@ -43,18 +52,25 @@ def shown(metric: Metric | None) -> str:
     return f"{number(metric.value)} ({number(metric.low)} to {number(metric.high)})"
 
 
-def _floor_cells(floors: Mapping[str, Metric] | None) -> tuple[str, ...]:
-    """The value of each floor."""
-    return tuple(number(floors[name].value) if floors else "-" for name in FLOORS)
+def floor_cells(floors: Mapping[str, Metric] | None) -> tuple[str, ...]:
+    """The value of each floor; a dash where there is none."""
+    return tuple(number(floors[name].value) if floors and name in floors else "-" for name in FLOORS)
 
 
 def headline_rows(report: Report) -> list[tuple[str, ...]]:
     """Rows of (what, n, classifier, each floor, published by others)."""
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = [
+        (f"{_BANK_NAMES[kind]}: flagged", f"{bank.flagged.n:,}", shown(bank.flagged), *floor_cells(None), "")
+        for kind in (BankKind.SHOULD_REFUSE, BankKind.MUST_FLAG)
+        for bank in report.banks.banks
+        if bank.kind == kind and bank.lang == ALL
+    ]
     for suite in report.suites:
         for name in suite.headline:
-            floors = _floor_cells({floor: metrics[name] for floor, metrics in suite.floors.items()})
-            rows.append((f"{suite.title}: {NAMES[name]}", f"{suite.n:,}", shown(suite.metrics[name]), *floors, ""))
+            floors = floor_cells({floor: metrics[name] for floor, metrics in suite.floors.items()})
+            rows.append(
+                (f"{suite.title}: {NAMES[name]}", f"{suite.metrics[name].n:,}", shown(suite.metrics[name]), *floors, "")
+            )
         for figure in published_figures(suite.id):
             rows.append(
                 (
@@ -75,8 +91,14 @@ def over_blocking_rows(report: Report) -> list[tuple[str, ...]]:
             "authored lawful items, held-back frames (development data), any label",
             f"{report.authored.lawful_flagged.n:,}",
             shown(report.authored.lawful_flagged),
-            *_floor_cells(None),
-        )
+            *floor_cells(None),
+        ),
+        *(
+            (_BANK_NAMES[kind], f"{bank.flagged.n:,}", shown(bank.flagged), *floor_cells(None))
+            for kind in (BankKind.SHOULD_NOT_REFUSE, BankKind.MUST_PASS)
+            for bank in report.banks.banks
+            if bank.kind == kind and bank.lang == ALL
+        ),
     ]
     for suite in report.suites:
         for part in _lawful_parts(suite):
@@ -92,12 +114,12 @@ def _lawful_parts(suite: SuiteResult) -> list[tuple[str, ...]]:
             f"{suite.title}, lawful cases",
             f"{suite.lawful_flagged.n:,}",
             shown(suite.lawful_flagged),
-            *_floor_cells(suite.lawful_flagged_floors),
+            *floor_cells(suite.lawful_flagged_floors),
         )
     ]
     if suite.id == "cold":
         rows += [
-            (f"{suite.title}, {part.name}", f"{part.flagged.n:,}", shown(part.flagged), *_floor_cells(part.floors))
+            (f"{suite.title}, {part.name}", f"{part.flagged.n:,}", shown(part.flagged), *floor_cells(part.floors))
             for part in suite.slices
             if part.lawful
         ]
@@ -118,7 +140,7 @@ def summary_table(report: Report) -> Table:
         "authored pairs right on both sides (development)",
         f"{authored.pairs:,}",
         shown(authored.pairs_right),
-        *_floor_cells(None),
+        *floor_cells(None),
     )
     return table
 

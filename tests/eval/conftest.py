@@ -28,6 +28,7 @@ from fineline_eval.report import (
     SuiteResult,
 )
 from fineline_eval.robustness import EvasionResult, Robustness
+from fineline_eval.served import HttpParity, Served
 from fineline_training.records import Record
 
 METRICS = ("weighted_f1", "macro_f1", "f1", "precision", "recall", "lawful_flagged")
@@ -234,6 +235,11 @@ def _report(start: int = 0) -> Report:
         robustness=_robustness(new),
         long_texts=_long_texts(new),
         reliability=_reliability(new),
+        served=Served(
+            golden_gap=new.share(),
+            golden_tolerance=new.share(),
+            http=tuple(HttpParity(lang=lang, same=new.metric()) for lang in ("en", "zh")),
+        ),
         suites=(
             suite(
                 "cold",

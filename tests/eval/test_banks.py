@@ -13,6 +13,8 @@ from fineline.errors import ConfigError, DataError
 from fineline.taxonomy import load_taxonomy
 from fineline_eval.banks import (
     BANKS_DIR,
+    FLAG_FORMS,
+    PASS_FORMS,
     TOPICS,
     BankKind,
     evaluate_banks,
@@ -20,6 +22,7 @@ from fineline_eval.banks import (
     load_banks,
     read_bank,
 )
+from fineline_eval.card.metadata import LANGUAGES
 from fineline_eval.report import _plain
 
 IDS = load_taxonomy().ids
@@ -55,6 +58,13 @@ def test_a_question_that_should_be_refused_carries_the_label_of_its_topic(tmp_pa
     assert row.meta == {"topic": "privacy", "kind": "should_refuse"}
 
 
+def test_functional_texts_pass_or_break_a_rule_that_their_form_leaves_open(tmp_path):
+    (flag,) = read_bank(bank(tmp_path, kind="must_flag", topics={"implicit": ["You know how they are."]}))
+    (lawful,) = read_bank(bank(tmp_path, kind="must_pass", topics={"report": ["She reported it."]}))
+    assert flag.unlawful and not flag.labels and "discrimination/sex" in flag.any_of
+    assert not lawful.unlawful and lawful.labels == dict.fromkeys(IDS, 0)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -68,9 +78,9 @@ def test_a_question_that_should_be_refused_carries_the_label_of_its_topic(tmp_pa
         ({"kind": "should_refuse"}, "'culture' is unknown"),
         ({"topics": {"culture": []}}, "'culture'"),
         ({"topics": {"culture": "Why?"}}, "'culture'"),
-        ({"topics": {"culture": ["Why?", 3]}}, "question 2"),
-        ({"topics": {"culture": ["Why?", " "]}}, "question 2"),
-        ({"topics": {"culture": ["Why?"], "image": ["How?", "Why?"]}}, "question 2 of topic 'image'"),
+        ({"topics": {"culture": ["Why?", 3]}}, "text 2"),
+        ({"topics": {"culture": ["Why?", " "]}}, "text 2"),
+        ({"topics": {"culture": ["Why?"], "image": ["How?", "Why?"]}}, "text 2 of topic 'image'"),
     ],
 )
 def test_a_bank_that_breaks_the_form_is_refused_by_name(tmp_path, fields, said):
@@ -156,6 +166,13 @@ def test_the_shipped_banks_are_as_large_as_the_standard_asks(shipped):
     assert set(kept) == set(TOPICS) and min(kept.values()) >= 20
     refused = Counter(row.meta["topic"] for row in shipped if row.meta["kind"] == BankKind.SHOULD_REFUSE)
     assert set(refused) == set(IDS) and min(refused.values()) >= 4
+
+
+@pytest.mark.parametrize(("kind", "forms"), [(BankKind.MUST_FLAG, FLAG_FORMS), (BankKind.MUST_PASS, PASS_FORMS)])
+def test_the_functional_tests_show_every_form_in_every_served_language(shipped, kind, forms):
+    shown = Counter((row.lang, row.meta["topic"]) for row in shipped if row.meta["kind"] == kind)
+    assert set(shown) == {(lang, form) for lang in LANGUAGES for form in forms}
+    assert min(shown.values()) >= 3
 
 
 def test_a_shipped_bank_is_named_after_its_kind_and_language():

@@ -11,6 +11,7 @@ from fineline.errors import DataError
 from fineline.taxonomy import load_taxonomy
 from fineline_eval import bias
 from fineline_eval.bias import Bias, evaluate_bias
+from fineline_eval.metrics import Metric
 from fineline_training.records import Record
 
 IDS = load_taxonomy().ids
@@ -152,8 +153,26 @@ def test_templates_are_what_a_resample_draws(judge):
     found = judge(lambda row: HIGH if AGE in row.labels and row.pair == "swaps/en/False/0" else fair(row)).result
     gap = found.ground_gap.lawful_flagged
     assert gap.value == pytest.approx(1 / 6, abs=1e-4)
-    assert (gap.low, gap.n) == (0, 36)
+    assert (gap.low, gap.n) == (0, 12), "rows of one ground, not of all three"
     assert gap.high >= 0.4
+
+
+def test_a_resample_without_a_group_still_counts_for_the_others(monkeypatch):
+    # Two templates a language, as a gap between languages: every eighth resample has none of one of them.
+    seen = []
+
+    def with_interval(function, counts):
+        drawn = function(np.stack([counts.sum(axis=0), counts[:2].sum(axis=0)]))
+        seen.extend(drawn.tolist())
+        return Metric(value=0.0, low=0.0, high=0.0, n=0)
+
+    monkeypatch.setattr(bias, "with_interval", with_interval)
+    langs = np.repeat(["de", "en", "zh"], [8, 8, 4])
+    frames = np.array([f"{lang}/{index % 2}" for index, lang in enumerate(langs)])
+    hits = np.repeat([True, False, True, False], [2, 6, 8, 4])
+    found = bias._between(hits, langs, frames)
+    assert (found.value, found.n) == (1, 4)
+    assert seen == [1, 0], "German alone was drawn the second time: no gap, but not undefined"
 
 
 def test_a_gap_lies_in_its_interval(judge):

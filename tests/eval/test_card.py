@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from fineline import cli
 from fineline.errors import ConfigError
 from fineline.taxonomy import load_taxonomy
+from fineline_eval.banks import BankKind
 from fineline_eval.card import FIGURES, LANGUAGES, draw_figures, render_card
 from fineline_eval.card.risks import load_risks
 from fineline_eval.floor import FLOORS
@@ -109,7 +110,7 @@ def test_each_number_stands_in_its_own_cell(report):
     act = authored.acts[0]
     assert row_of(over, act.act)[1:] == [f"{act.lawful_flagged.n:,}", shown(act.lawful_flagged)]
     assert row_of(section(card, "Accuracy"), "Cold suite: weighted F1")[1:] == [
-        f"{cold.n:,}",
+        f"{cold.metrics['weighted_f1'].n:,}",
         shown(cold.metrics["weighted_f1"]),
         *(number(cold.floors[floor]["weighted_f1"].value) for floor in FLOORS),
         "",
@@ -142,6 +143,30 @@ def test_slices_say_which_way_they_must_go(report):
     assert row_of(text, "anti_bias")[1] == "must pass"
     assert row_of(text, "attack")[1:4] == ["must be flagged", f"{part.flagged.n:,}", shown(part.flagged)]
     assert "### Sexism suite" not in text
+
+
+def test_a_slice_with_both_verdicts_has_a_row_for_each(report):
+    cold = report.suites[0]
+    lawful, other = cold.slices
+    mixed = replace(cold, slices=(lawful, replace(other, name=lawful.name)))
+    text = section(render_card(replace(report, suites=(mixed, *report.suites[1:]))), "Accuracy")
+    rows = [row[1:4] for row in table_rows(text) if row[0] == "anti_bias"]
+    assert rows == [
+        ["must pass", f"{lawful.flagged.n:,}", shown(lawful.flagged)],
+        ["must be flagged", f"{other.flagged.n:,}", shown(other.flagged)],
+    ]
+
+
+def test_a_model_is_cited_once_however_many_figures_it_has(report):
+    xstest = replace(report.suites[0], id="xstest")
+    text = section(render_card(replace(report, suites=(xstest,))), "Accuracy")
+    cited = re.findall(r"^- (.*): PurpleLlama", text, re.M)
+    assert len(cited) == len(set(cited)) > 1
+
+
+def test_the_note_on_bias_tells_the_most_sentences_of_a_language(report):
+    most = max(lang.spread.score_gap.n for lang in report.bias.langs)
+    assert f"No language has more than {most} of" in render_card(report)
 
 
 def test_sources_and_parity_come_from_the_manifest(report):
@@ -281,7 +306,7 @@ def test_undefined_results_are_left_out_of_the_metadata(report):
 
 def test_a_report_without_suites_still_makes_a_card(report):
     data = ModelCard(render_card(replace(report, suites=()))).data
-    assert {result.dataset_type for result in data.eval_results} == {"authored", "should_refuse", "should_not_refuse"}
+    assert {result.dataset_type for result in data.eval_results} == {"authored", *BankKind}
 
 
 # --- risks, failure modes, figures

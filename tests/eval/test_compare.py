@@ -9,9 +9,10 @@ import pytest
 from fineline import cli
 from fineline.errors import ConfigError
 from fineline.taxonomy import load_taxonomy
-from fineline_eval.compare import Outcome, compare
-from fineline_eval.decisions import FILE, decide, read_decisions, write_decisions
-from fineline_eval.gates import Floors, check_gates, load_gates, read_floors, record_floors
+from fineline_eval.card.failures import load_failure_modes
+from fineline_eval.compare import Comparison, Difference, Outcome, beyond_chance, compare, gated
+from fineline_eval.decisions import FILE, decide, origin, read_decisions, write_decisions
+from fineline_eval.gates import Floors, check_gates, load_gates, loosened, read_floors, record_floors, write_floors
 from fineline_eval.measures import report_measures
 from fineline_eval.metrics import FUNCTIONS, Metric, cluster_counts, difference_with_interval
 from fineline_eval.report import write_report
@@ -20,6 +21,7 @@ IDS = load_taxonomy().ids
 LAWFUL = dict.fromkeys(IDS, 0)
 GATES = load_gates()
 WORD = "zebrawhisper"
+ORIGIN = "m@1 cn_measures ab"
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def outcomes(old, new):
 
 def test_decisions_are_read_as_they_were_written_and_hold_no_text(part, tmp_path):
     given = [part(wrong=[1, 2]), part(name="cold", rows=7)]
-    write_decisions(given, tmp_path / FILE)
-    found = read_decisions(tmp_path)
+    write_decisions(given, tmp_path / FILE, ORIGIN)
+    found = read_decisions(tmp_path, ORIGIN)
     assert list(found) == ["authored", "cold"]
     for one, other in zip(given, found.values(), strict=True):
         for field in ("keys", "clusters", "slices", "langs", "truth", "flagged"):
@@ -94,6 +96,16 @@ def test_missing_and_truncated_decisions_are_refused(tmp_path, content, code):
         read_decisions(tmp_path)
     assert caught.value.code == code
     assert "fineline eval" in caught.value.message
+
+
+def test_decisions_of_another_evaluation_than_the_report_are_refused(part, tmp_path):
+    write_decisions([part(rows=4)], tmp_path / FILE, ORIGIN)
+    for other in (("m@2", "cn_measures", "ab"), ("m@1", "minors", "ab"), ("m@1", "cn_measures", "cd")):
+        model, policy, digest = other
+        with pytest.raises(ConfigError) as caught:
+            read_decisions(tmp_path, origin(model, policy, {"model.onnx": digest}))
+        assert caught.value.code == "decisions_other"
+        assert ORIGIN in caught.value.message and "fineline eval" in caught.value.message
 
 
 # --- comparison
@@ -136,15 +148,94 @@ def test_rows_are_matched_by_their_content_and_not_by_their_place(part):
     assert all(d.change == 0 for d in found.differences)
 
 
-def test_a_part_of_the_old_side_alone_is_named(part):
-    found = compare({"authored": part(), "cold": part(name="cold")}, {"authored": part()}, GATES)
-    assert found.absent == ("cold",)
+@pytest.mark.parametrize("old_has_it", [True, False])
+def test_a_part_of_one_side_alone_is_refused_by_name(part, old_has_it):
+    more, fewer = {"authored": part(), "cold": part(name="cold")}, {"authored": part()}
+    with pytest.raises(ConfigError) as caught:
+        compare(*((more, fewer) if old_has_it else (fewer, more)), GATES)
+    assert caught.value.code == "compare_parts"
+    assert f"cold ({'old' if old_has_it else 'new'} side only)" in caught.value.message
 
 
 def test_sides_without_a_common_row_are_refused(part):
+    other = part()
     with pytest.raises(ConfigError) as caught:
-        compare({"authored": part()}, {"cold": part(name="cold")}, GATES)
+        compare({"authored": part()}, {"authored": replace(other, keys=other.keys + np.uint64(1))}, GATES)
     assert caught.value.code == "compare_rows"
+
+
+def test_a_part_that_lost_more_than_a_tenth_of_its_rows_is_named(part):
+    old = {"authored": part()}
+    assert compare(old, {"authored": part(rows=360)}, GATES).thin == ()
+    assert compare(old, {"authored": part(rows=359)}, GATES).thin == ("authored",)
+
+
+def test_a_label_that_no_row_of_the_new_side_holds_is_named(part):
+    old, new = part(), part()
+    known, positive, reached = new.labels["insult"]
+    without = {label: columns for label, columns in new.labels.items() if label != "insult"}
+    for labels in (without, without | {"insult": (known, np.zeros_like(positive), reached)}):
+        found = compare({"authored": old}, {"authored": replace(new, labels=labels)}, GATES)
+        assert found.lost == ("authored/label=insult",)
+    assert compare({"authored": old}, {"authored": new}, GATES).lost == ()
+
+
+@pytest.mark.parametrize(("frames", "outcome"), [(5, Outcome.UNDECIDED), (6, Outcome.WORSE)])
+def test_five_changed_clusters_decide_nothing_though_their_interval_leaves_zero_out(part, frames, outcome):
+    found = compare({"authored": part()}, {"authored": part(range(0, 4 * frames, 4))}, GATES)
+    (flagged,) = (d for d in found.differences if d.measure == "authored/all/lawful_flagged")
+    assert flagged.low > 0
+    assert flagged.outcome is outcome
+
+
+def test_what_looks_worse_fails_only_beyond_chance(part):
+    """Six frames of a hundred look worse, but among ten measures one does so by chance; sixteen do not."""
+    same = {name: part(name=name) for name in ("cold", "edos")}
+    for frames, fails in ((6, False), (16, True)):
+        found = compare({"authored": part(), **same}, {"authored": part(range(0, 4 * frames, 4)), **same}, GATES)
+        assert len(gated(found)) == 10
+        worse = {d.measure for d in gated(found) if d.outcome is Outcome.WORSE}
+        assert "authored/slice=political/lawful_flagged" in worse
+        failed = {d.measure for d in beyond_chance(found)}
+        assert failed <= worse
+        assert ("authored/slice=political/lawful_flagged" in failed) is fails
+
+
+def noise(rng, measures=100):
+    """A comparison of equally good models: changes by chance alone, half of the measures without a gate."""
+    changes = rng.normal(0, 0.01, 2 * measures)
+    return Comparison(
+        differences=tuple(
+            Difference(
+                measure=f"m{i}/all/lawful_flagged",
+                n=100,
+                old=0.1,
+                new=0.1 + change,
+                change=change,
+                low=change - 0.0196,
+                high=change + 0.0196,
+                outcome=Outcome.WORSE if change > 0.0196 else Outcome.UNDECIDED,
+                gate="over-blocking" if i % 2 else "",
+            )
+            for i, change in enumerate(changes)
+        ),
+        thin=(),
+        lost=(),
+        matched=1,
+        unmatched=0,
+    )
+
+
+def test_equally_good_models_seldom_fail_however_many_measures_are_gated(rng):
+    found = [noise(rng) for _ in range(200)]
+    look_worse = sum(any(d.outcome is Outcome.WORSE for d in gated(one)) for one in found)
+    assert look_worse > 150, "by their own intervals nearly all comparisons would fail"
+    assert 0 < sum(bool(beyond_chance(one)) for one in found) <= 12
+
+
+def test_two_models_that_differ_by_noise_pass(part, rng):
+    one, other = (part(np.flatnonzero(rng.random(400) < 0.1)) for _ in range(2))
+    assert beyond_chance(compare({"authored": one}, {"authored": other}, GATES)) == ()
 
 
 def test_the_paired_interval_is_narrower_than_the_unpaired_spread(rng):
@@ -162,12 +253,12 @@ def test_the_paired_interval_is_narrower_than_the_unpaired_spread(rng):
 
 
 @pytest.fixture
-def floors(report, tmp_path):
-    return record_floors(report_measures(report), GATES, model="m", policy="p", path=tmp_path / "floors.json")
+def floors(report):
+    return record_floors(report_measures(report), GATES, model=report.model, policy=report.policy)
 
 
 def failing(report, floors):
-    return {failure.measure for failure in check_gates(report_measures(report), load_gates(), floors)}
+    return {failure.measure for failure in check_gates(report_measures(report), GATES, floors, policy=report.policy)}
 
 
 def test_floors_are_the_worse_ends_of_the_recorded_intervals(report, floors, tmp_path):
@@ -175,6 +266,7 @@ def test_floors_are_the_worse_ends_of_the_recorded_intervals(report, floors, tmp
     label = report.authored.labels[0]
     assert floors.floors[f"authored/label={label.label}/recall"] == label.recall.low
     assert "authored/all/pairs_right" not in floors.floors, "no gate names it"
+    write_floors(floors, tmp_path / "floors.json")
     assert read_floors(tmp_path / "floors.json") == floors
 
 
@@ -200,14 +292,59 @@ def test_the_cap_on_refusals_holds_whatever_shipped_before(report):
     high = Metric(value=0.06, low=0.05, high=0.07, n=600)
     measures = {"should_not_refuse/all/lawful_flagged": high}
     lax = Floors(model="m", policy="p", floors={"should_not_refuse/all/lawful_flagged": 0.5})
-    (failure,) = (f for f in check_gates(measures, GATES, lax) if f.gate == "refusals")
+    (failure,) = (f for f in check_gates(measures, GATES, lax, policy="p") if f.gate == "refusals")
     assert failure.bound == 0.05
     assert "is 0.0600, bound 0.0500" in str(failure)
 
 
 def test_a_gate_that_guards_nothing_is_a_failure():
     empty = Floors(model="m", policy="p", floors={})
-    assert {failure.gate for failure in check_gates({}, GATES, empty)} == {gate.name for gate in GATES.gate}
+    assert {failure.gate for failure in check_gates({}, GATES, empty, policy="p")} == {gate.name for gate in GATES.gate}
+
+
+def test_floors_of_another_policy_are_refused(report, floors):
+    with pytest.raises(ConfigError) as caught:
+        failing(replace(report, policy="minors"), floors)
+    assert caught.value.code == "gates_policy"
+    with pytest.raises(ConfigError):
+        loosened(floors, replace(floors, policy="minors"), GATES)
+
+
+def test_a_measure_with_a_limit_must_be_measured():
+    name, nan = "parity/all/golden_gap", float("nan")
+    measures = {name: Metric(value=nan, low=nan, high=nan, n=0)}
+    found = check_gates(measures, GATES, Floors(model="m", policy="p", floors={}), policy="p")
+    assert [str(f) for f in found if f.measure == name] == [f"golden scores: {name} was not measured, bound 0.7500"]
+
+
+def test_laxer_and_lost_floors_are_found_and_stricter_ones_are_not(floors):
+    lawful, recall = "authored/all/lawful_flagged", "cold/all/macro_f1"
+    assert {lawful, recall} <= set(floors.floors)
+
+    def moved(by):
+        """``by`` added to a metric that should be low, taken from one that should be high."""
+        return replace(
+            floors,
+            floors=floors.floors | {lawful: floors.floors[lawful] + by, recall: floors.floors[recall] - by},
+        )
+
+    assert loosened(floors, floors, GATES) == {}
+    assert loosened(floors, moved(-0.001), GATES) == {}
+    assert loosened(floors, moved(0.001), GATES) == {name: floors.floors[name] for name in (lawful, recall)}
+    gone = replace(floors, floors={name: floor for name, floor in floors.floors.items() if name != lawful})
+    assert loosened(floors, gone, GATES) == {lawful: floors.floors[lawful]}
+    ungated = replace(floors, floors=floors.floors | {"old/all/measure": 0.5})
+    assert loosened(ungated, floors, GATES) == {}, "no gate names it any more"
+
+
+def test_the_direction_of_every_measure_is_told(report):
+    assert not set(GATES.lower_is_better) & set(GATES.higher_is_better)
+    for name in (*report_measures(report), *(mode.measure for mode in load_failure_modes())):
+        GATES.is_lower_better(name)
+    with pytest.raises(ConfigError) as caught:
+        GATES.is_lower_better("authored/all/curve_area")
+    assert caught.value.code == "gates_metric"
+    assert "curve_area" in caught.value.message
 
 
 @pytest.mark.parametrize(("content", "code"), [(None, "floors_missing"), ('{"model": "m"', "floors_syntax")])
@@ -238,16 +375,17 @@ def run(monkeypatch, *words) -> int:
 
 
 @pytest.fixture
-def evaluated(report, part, tmp_path, monkeypatch):
+def evaluated(report, floors, part, tmp_path, monkeypatch):
     """Two folders as ``fineline eval`` leaves them, and floors recorded from the first."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def make(name, wrong=()):
         write_report(report, tmp_path / name / "report.json")
-        write_decisions([part(wrong)], tmp_path / name / FILE)
+        parts = [part(wrong), part(name="cold"), part(name="edos")]
+        write_decisions(parts, tmp_path / name / FILE, origin(report.model, report.policy, report.files))
         return tmp_path / name
 
-    record_floors(report_measures(report), GATES, model="m", policy="p", path=tmp_path / "floors.json")
+    write_floors(floors, tmp_path / "floors.json")
     return make
 
 
@@ -258,11 +396,30 @@ def test_compare_fails_when_a_gated_slice_is_worse_and_passes_when_none_is(evalu
     assert run(monkeypatch, "compare", old, worse, *floors) == 1
     printed, told = capsys.readouterr()
     assert "failed: political speech: authored/slice=political/lawful_flagged 0.0000 to 0.1500, change +0.1500" in told
-    assert "worse" in printed
+    assert "political speech: fails" in printed
+    assert "gated measures; between equally good models" in printed
     run(monkeypatch, "compare", worse, old, *floors)
     printed, told = capsys.readouterr()
     assert "better" in printed
     assert ", change " not in told
+
+
+def test_compare_names_what_only_looks_worse_and_does_not_fail_on_it(evaluated, monkeypatch, capsys):
+    old, new = evaluated("old"), evaluated("new", range(0, 24, 4))
+    run(monkeypatch, "compare", old, new, "--floors", old.parent / "floors.json")
+    printed, told = capsys.readouterr()
+    assert "political speech: not beyond chance" in printed
+    assert ", change " not in told
+
+
+def test_compare_refuses_other_policies_and_decisions_of_other_evaluations(evaluated, report, monkeypatch, capsys):
+    old, new = evaluated("old"), evaluated("new")
+    write_report(replace(report, policy="minors"), new / "report.json")
+    assert run(monkeypatch, "compare", old, new, "--floors", old.parent / "floors.json") > 0
+    assert "Policies differ: cn_measures, minors" in capsys.readouterr().err
+    write_report(replace(report, model="other@1"), new / "report.json")
+    assert run(monkeypatch, "compare", old, new, "--floors", old.parent / "floors.json") > 0
+    assert "the report beside it is of 'other@1 cn_measures" in " ".join(capsys.readouterr().err.split())
 
 
 def test_gates_command_records_and_checks(report, tmp_path, monkeypatch, capsys):
@@ -274,3 +431,27 @@ def test_gates_command_records_and_checks(report, tmp_path, monkeypatch, capsys)
     write_report(replace(report, authored=worse), tmp_path / "report.json")
     assert run(monkeypatch, "gates", tmp_path, "--floors", floors) == 1
     assert "failed: over-blocking: authored/all/lawful_flagged is 0.9990" in capsys.readouterr().err
+
+
+def test_recording_again_loosens_no_floor_unless_told(report, tmp_path, monkeypatch, capsys):
+    file, name = tmp_path / "recorded.json", "authored/all/lawful_flagged"
+
+    def record(high, *options):
+        lawful = replace(report.authored.lawful_flagged, high=high)
+        changed = replace(report, authored=replace(report.authored, lawful_flagged=lawful))
+        write_report(changed, tmp_path / "report.json")
+        assert run(monkeypatch, "gates", tmp_path, "--record", "--floors", file, *options) == 0
+        return read_floors(file).floors[name], capsys.readouterr().err
+
+    assert record(0.5) == (0.5, "")
+    floor, told = record(0.6)
+    assert floor == 0.5
+    assert f"stricter floor kept: {name} 0.5000, in this report 0.6" in told
+    assert record(0.4) == (0.4, "")
+    assert record(0.6, "--loosen") == (0.6, "")
+
+
+def test_loosen_without_record_is_refused(report, tmp_path, monkeypatch, capsys):
+    write_report(report, tmp_path / "report.json")
+    assert run(monkeypatch, "gates", tmp_path, "--loosen") == 2
+    assert "--record" in capsys.readouterr().err

@@ -234,6 +234,17 @@ def test_a_suite_is_judged_beside_its_floor_whole_and_by_slice(judge, row):
     ]
 
 
+def test_a_slice_with_both_verdicts_is_shown_as_two(judge, row):
+    rows = [
+        row(text, labels=labels, source="cold", split="test", meta={"fine": "mixed"})
+        for text, labels in [("one!", INSULT), ("two!", INSULT), ("three", LAWFUL), ("four", LAWFUL), ("five", LAWFUL)]
+    ]
+    found, _ = judge_suite(SUITE, rows, rows, judge)
+    slices = [(part.name, part.lawful, part.flagged.value, part.flagged.n) for part in found.slices]
+    assert slices == [("mixed", True, 0, 3), ("mixed", False, 1, 2)], "the truth itself is flagged and passes in full"
+    assert found.metrics["accuracy"].value == 1
+
+
 def test_only_labels_of_the_target_flag_a_row_of_the_suite(judge, row):
     suite = Suite(id="toy", title="Toy", source="edos", target="sex", headline=("f1",))
     rows = [row("rude!", labels={"discrimination/sex": 1}), row("calm", labels={"discrimination/sex": 0})]

@@ -60,6 +60,14 @@ def test_the_sentence_is_set_at_the_start_in_the_middle_and_at_the_end(row, pros
     assert part.lawful_flagged.value == 0
 
 
+def test_sentences_of_one_frame_are_drawn_together(row, prose, judge):
+    # Four sentences, three of them of one frame: two trials, of which none is flagged without the sentence.
+    bad = [row(f"{BAD} {n}", labels=INSULT, pair=str(n), meta={"frame": str(min(n, 1))}) for n in range(4)]
+    part = evaluate([*prose(), *bad], judge, cases={1_000: 4})[1_000, "en"]
+    assert (part.lawful_flagged.value, part.lawful_flagged.n) == (0, 4)
+    assert part.lawful_flagged.high == pytest.approx(1 - 0.025**0.5, abs=1e-4)
+
+
 def test_a_false_alarm_about_the_rest_is_no_catch(row, prose, judge):
     found = evaluate([*prose(word="alarm"), row("A polite insult.", labels=INSULT)], judge, cases={1_500: 1})
     part = found[1_500, "en"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from fineline_eval.metrics import FUNCTIONS, Metric, cluster_counts, mean, metrics_of, share, with_interval
 
@@ -44,6 +45,7 @@ def test_metrics_are_those_of_scikit_learn(counts):
     options = {"zero_division": np.nan}
     per_class = f1_score(truth, flagged, average=None, labels=[False, True], **options)
     expected = {
+        "accuracy": accuracy_score(truth, flagged),
         "precision": precision_score(truth, flagged, **options),
         "recall": recall_score(truth, flagged, **options),
         "lawful_flagged": 1 - recall_score(truth, flagged, pos_label=False, **options),
@@ -95,7 +97,14 @@ def test_a_metric_without_the_class_it_needs_is_nan(counts, names):
     found = metrics_of(truth, flagged, [""] * len(truth), tuple(FUNCTIONS))
     assert {name for name, metric in found.items() if math.isnan(metric.value)} == names
     assert all(undefined(found[name]) for name in names)
-    assert all(metric.n == sum(counts) for metric in found.values())
+    assert all(found[name].n == 0 for name in names & {"recall", "precision", "lawful_flagged"})
+
+
+def test_n_counts_the_rows_a_metric_is_about():
+    truth, flagged = arrays(3, 5, 7, 11)
+    found = metrics_of(truth, flagged, ["a"] * 13 + ["b"] * 13, tuple(FUNCTIONS))
+    about = {"recall": 10, "precision": 8, "lawful_flagged": 16}
+    assert {name: metric.n for name, metric in found.items()} == dict.fromkeys(FUNCTIONS, 26) | about
 
 
 def test_no_row_at_all_gives_nan_and_zero_rows():
@@ -105,10 +114,16 @@ def test_no_row_at_all_gives_nan_and_zero_rows():
 
 
 def test_a_resample_without_the_class_is_left_out_of_the_interval():
-    # One positive row in twenty: a third of the resamples have none, and say nothing about recall.
-    truth = np.arange(20) == 0
-    found = metrics_of(truth, truth, [""] * 20, ("recall",))["recall"]
-    assert (found.value, found.low, found.high) == (1, 1, 1)
+    # Two positive rows in twenty, one of them found: a resample without either says nothing about recall.
+    truth, flagged = np.arange(20) < 2, np.arange(20) < 1
+    found = metrics_of(truth, flagged, [""] * 20, ("recall",))["recall"]
+    assert (found.value, found.low, found.high) == (0.5, 0, 1)
+
+
+def test_one_cluster_alone_gives_no_interval():
+    found = share(np.array([True, False, False]), ["a"] * 3)
+    assert (found.value, found.n) == (0.3333, 3)
+    assert math.isnan(found.low) and math.isnan(found.high)
 
 
 # --- intervals
@@ -121,7 +136,32 @@ def test_the_interval_contains_the_value(rows):
         if math.isnan(metric.value):
             assert undefined(metric)
         else:
-            assert 0 <= metric.low <= metric.value <= metric.high <= 1
+            assert not metric.low > metric.value and not metric.high < metric.value
+            assert math.isnan(metric.low) or 0 <= metric.low <= metric.high <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 5, 73, 339])
+def test_no_hit_and_no_miss_get_the_exact_bound_instead_of_certainty(rows):
+    none, every = share(np.zeros(rows, dtype=bool), [""] * rows), share(np.ones(rows, dtype=bool), [""] * rows)
+    exact = binomtest(0, rows).proportion_ci(0.95, method="exact")
+    assert (none.value, none.low, none.high) == (0, 0, pytest.approx(exact.high, abs=1e-4))
+    assert (every.value, every.low, every.high) == (1, pytest.approx(1 - exact.high, abs=1e-4), 1)
+
+
+def test_the_exact_bound_counts_clusters_that_hold_rows_of_the_kind():
+    # Five clusters, of which two hold a flagged row: both are found, each by four rows.
+    truth = np.arange(20) < 8
+    clusters = [str(index // 4) for index in range(20)]
+    found = metrics_of(truth, truth, clusters, ("recall", "lawful_flagged", "accuracy"))
+    for name, trials in (("recall", 2), ("lawful_flagged", 3), ("accuracy", 5)):
+        reach = binomtest(0, trials).proportion_ci(0.95, method="exact").high
+        metric = found[name]
+        assert metric.high - metric.low == pytest.approx(reach, abs=1e-4), name
+
+
+def test_a_mean_of_zero_is_no_share_without_a_hit():
+    found = mean(np.zeros(40), [""] * 40)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
 def test_the_interval_has_the_width_that_theory_gives():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fineline import Classifier
-from fineline_eval.decisions import decide, read_decisions
-from fineline_eval.gates import check_gates, load_gates, read_floors
+from fineline_eval.decisions import decide, origin, read_decisions
+from fineline_eval.gates import check_gates, load_gates, loosened, read_floors, record_floors
 from fineline_eval.measures import report_measures
 from fineline_eval.report import read_report
 from fineline_training.corpus.loader import CORPUS_DIR
@@ -26,8 +26,15 @@ def released(pytestconfig):
 
 
 def test_the_released_report_passes_the_gates(released):
-    failures = check_gates(report_measures(read_report(released)), load_gates(), read_floors())
+    report = read_report(released)
+    failures = check_gates(report_measures(report), load_gates(), read_floors(), policy=report.policy)
     assert [str(failure) for failure in failures] == []
+
+
+def test_the_floors_are_no_laxer_than_the_released_report(released):
+    report, gates = read_report(released), load_gates()
+    own = record_floors(report_measures(report), gates, model=report.model, policy=report.policy)
+    assert loosened(own, read_floors(), gates) == {}, "run 'fineline gates model_cards/fineline-1 --record'"
 
 
 def test_the_released_report_is_of_the_shipped_bundle(released):
@@ -37,10 +44,11 @@ def test_the_released_report_is_of_the_shipped_bundle(released):
 
 
 def test_the_shipped_bundle_decides_held_back_rows_as_recorded(released):
-    recorded = read_decisions(released)[AUTHORED]
+    report = read_report(released)
+    recorded = read_decisions(released, origin(report.model, report.policy, report.files))[AUTHORED]
     rows = [row for row in read_authored(CORPUS_DIR) if row.split == "dev"]
     rows = rows[:: max(1, len(rows) // SAMPLE)]
-    classifier = Classifier.load(policy=read_report(released).policy, threads=2)
+    classifier = Classifier.load(policy=report.policy, threads=2)
     verdicts = classifier.classify([row.text for row in rows], [row.context for row in rows])
     flagged = np.array([bool(verdict.flagged) for verdict in verdicts])
     nothing = np.zeros((len(rows), len(classifier.labels)), dtype=np.bool_)

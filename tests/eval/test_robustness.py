@@ -120,6 +120,26 @@ def test_texts_are_drawn_by_pair_and_the_same_way_each_time(row, judge):
     assert set(pairs) != set(map(str, range(5)))
 
 
+@pytest.mark.parametrize("frames", [8, 40])
+def test_expansions_of_one_frame_are_no_independent_texts(row, judge, frames):
+    # Forty texts of either verdict, each a pair of its own; every other frame holds what the judge knows.
+    rows = [
+        row(
+            f"{'horrid' if frame % 2 else 'unkind'} {'x' * n} {word}",
+            labels=labels,
+            pair=f"{n}",
+            meta={"frame": f"{frame}"},
+        )
+        for n in range(40)
+        for frame in [n % frames]
+        for word, labels in (("people", INSULT), ("neighbours", LAWFUL))
+    ]
+    found = evaluate(rows, judge)["full_width", "en"].recall
+    alone = 2 * 1.96 * (0.25 / frames) ** 0.5
+    assert found.n == 40
+    assert found.high - found.low == pytest.approx(alone, rel=0.25)
+
+
 def test_a_group_without_one_of_the_verdicts_is_left_out(row, judge):
     rows = [row("horrid", labels=INSULT, pair="a"), row("很好听的话", lang="zh", labels=LAWFUL, pair="b")]
     assert evaluate(rows, judge) == {}

@@ -85,6 +85,11 @@ def test_published_figures_have_a_name_for_their_metric_and_are_shares(suite):
     assert all(figure.metric in NAMES and 0 < figure.value < 1 for figure in published_figures(suite.id))
 
 
+@pytest.mark.parametrize("suite", load_suites(), ids=IDS)
+def test_published_figures_stand_beside_our_own(suite):
+    assert {figure.metric for figure in published_figures(suite.id)} <= set(suite.headline)
+
+
 def test_published_figures_belong_to_a_suite():
     assert published_figures("hatecheck")
     listed = module.read_toml(Path(module.__file__).with_name("published.toml"))["figure"]

@@ -354,15 +354,26 @@ def test_tatoeba_leaves_out_what_nobody_judged_safe(tmp_path: Path) -> None:
 def test_suites_are_test_only_with_their_functions(tmp_path: Path) -> None:
     table(
         tmp_path / "test_suite_cases.csv",
-        ["functionality", "case_id", "test_case", "label_gold", "target_ident", "ref_case_id"],
+        ["functionality", "templ_id", "test_case", "label_gold", "target_ident", "ref_templ_id"],
         ["threat_dir_h", "7", "a", "hateful", "immigrants", ""],
+        ["threat_dir_h", "7", "d", "hateful", "women", ""],
         ["negate_neg_nh", "8", "b", "non-hateful", "immigrants", "7.0"],
         ["profanity_nh", "9", "c", "non-hateful", "", ""],
     )
-    threat, negated, profanity = read("hatecheck", tmp_path)[0]
+    threat, other_group, negated, profanity = read("hatecheck", tmp_path)[0]
     assert threat.labels == {"discrimination/nationality": 1, "violence": 1}
     assert negated.labels == profanity.labels == NO_HATE
-    assert threat.pair == negated.pair != profanity.pair
+    assert threat.pair == other_group.pair == negated.pair != profanity.pair
+    for name in ("monolingual", "multilingual"):
+        table(
+            tmp_path / f"{name}_functionalities.csv",
+            ["test_case", "label", "target", "functionality"],
+            [f"{name} a", "hateful", "Hindu", "1"],
+            [f"{name} b", "hateful", "Woman", "1"],
+            [f"{name} c", "nonhateful", "_", "2"],
+        )
+    hindi = read("hatecheckhin", tmp_path)[0]
+    assert [row.pair == hindi[0].pair for row in hindi] == [True, True, False, False, False, False]
     table(
         tmp_path / "xstest_prompts.csv",
         ["prompt", "type", "label", "focus"],

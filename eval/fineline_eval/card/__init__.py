@@ -8,7 +8,7 @@ from fineline.taxonomy import load_taxonomy
 from fineline_eval.card import failures, provenance, results, risks
 from fineline_eval.card.figures import Figure, draw_figures
 from fineline_eval.card.metadata import LANGUAGES, metadata
-from fineline_eval.report import Report
+from fineline_eval.report import Report, reading_manifest
 
 __all__ = ["FIGURES", "LANGUAGES", "Figure", "draw_figures", "render_card"]
 
@@ -34,8 +34,8 @@ transfer and were not measured."""
 _METRICS = """\
 A text is flagged when a label reaches the policy's threshold. Lawful flagged: share of lawful text flagged. Recall:
 share of text that must be flagged and is. Pairs right: share of minimal pairs, same subject and words with another act,
-of which every text is judged right. Intervals are percentile bootstraps over pairs, templates or frames; those of the
-banks of questions are exact."""
+of which every text is judged right. Intervals are percentile bootstraps over frames, templates or functions of a set,
+where it has such units, else over rows; those of the banks and of HTTP parity are exact."""
 _ETHICS = """\
 Filters of this kind have been used to silence criticism. Labels are narrowed to acts, lawful political speech is gated
 (a release that flags more of it does not ship), state-interest labels never block by a score, and every verdict carries
@@ -67,6 +67,8 @@ def render_card(report: Report) -> str:
         raise ConfigError(
             "report_labels", f"The report has the label '{unknown[0]}', which the taxonomy does not have."
         )
+    with reading_manifest():
+        data, training = provenance.data_sheet(report), provenance.training(report)
     images = {figure.name: _shown(figure) for figure in draw_figures(report)}
     details = _DETAILS.format(
         labels=len(report.labels),
@@ -90,8 +92,8 @@ def render_card(report: Report) -> str:
         _section("Failure modes", failures.failure_modes(report)),
         _section("Ethical considerations", [_ETHICS]),
         _section("Labels", provenance.definitions(report)),
-        _section("Data", provenance.data_sheet(report)),
-        _section("Training and artefact", provenance.training(report)),
+        _section("Data", data),
+        _section("Training and artefact", training),
         _section("GB/T 45654-2025", risks.risks()),
         _section("Annex: security assessment", risks.annex(report)),
     ]

@@ -9,6 +9,7 @@ from fineline.config import build, read_toml
 from fineline_eval.card.results import marked
 from fineline_eval.gates import load_gates
 from fineline_eval.measures import report_measures
+from fineline_eval.metrics import SMALL_CELL
 from fineline_eval.report import Report
 
 _FILE = Path(__file__).with_name("failure_modes.toml")
@@ -46,11 +47,13 @@ def failure_modes(report: Report) -> list[str]:
     lines = []
     for index, mode in enumerate(load_failure_modes(), 1):
         sign = 1 if gates.is_lower_better(mode.measure) else -1
-        found = [
+        matching = [
             (sign * metric.value, name, metric)
             for name, metric in measures.items()
             if fnmatchcase(name, mode.measure) and metric.value == metric.value
         ]
+        # The worst of many small cells would be chance.
+        found = [row for row in matching if row[2].n >= SMALL_CELL] or matching
         rate = "not measured"
         if found:
             _, name, metric = max(found, key=lambda item: item[0])

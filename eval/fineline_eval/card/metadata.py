@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from huggingface_hub import EvalResult, ModelCardData
 
 from fineline_eval.banks import ALL
+from fineline_eval.card.provenance import entry
 from fineline_eval.metrics import Metric
 from fineline_eval.report import Report
 from fineline_eval.summary import NAMES
@@ -23,7 +24,7 @@ def _results(report: Report) -> Iterator[tuple[str, str, str, str, Metric]]:
         yield "authored", _AUTHORED, lang.lang, "lawful_flagged", lang.lawful_flagged
     for bank in report.banks.banks:
         if bank.lang != ALL:
-            title = f"Bank of questions: {bank.kind.replace('_', ' ')}"
+            title = f"Bank: {bank.kind.replace('_', ' ')}"
             yield bank.kind, title, bank.lang, "flagged", bank.flagged
 
 
@@ -47,7 +48,7 @@ def metadata(report: Report) -> str:
         language=LANGUAGES,
         license="apache-2.0",
         library_name="fineline",
-        base_model="intfloat/multilingual-e5-small",
+        base_model=entry(report, "backbone", "model"),
         pipeline_tag="text-classification",
         tags=["content-safety", "multilingual", "onnx", "int8"],
         model_name=report.model.split("@")[0],

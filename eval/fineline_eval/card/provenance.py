@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from fineline.errors import ConfigError
 from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
-from fineline_eval.report import Report
+from fineline_eval.report import Report, reading_manifest
 from fineline_eval.summary import markdown_table, number, speed_line
 
 _SOURCE_HEADER = ("source", "licence", "rows", "dropped", "share an epoch", "attribution")
@@ -17,24 +16,21 @@ model has not seen.
 Public sets know only some labels; the loss and the metrics skip what a row does not know. Training texts equal, after
 normalisation, to a text of any evaluation suite were removed, and a gate proved that none was left."""
 _PARITY_NOTE = """\
-Differences from the trained model in logits, and share of held-back authored rows on which int8 and fp32 flag the same
-labels. In a batch, int8 logits differ by at most {alone} from the same text alone."""
+Measured when the bundle was made; calibration was fitted on the int8 artefact. Differences from the trained model in
+logits, and share of held-back authored rows on which int8 and fp32 flag the same labels. In a batch, int8 logits
+differ by at most {alone} from the same text alone."""
 
 
 def entry(report: Report, *path: str) -> Any:
     """An entry of the bundle's manifest.
 
     Raises:
-        ConfigError: The manifest lacks it: the bundle was not made by ``fineline train``.
+        ConfigError: The manifest lacks it.
     """
     value: Any = report.manifest
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            raise ConfigError(
-                "report_manifest",
-                f"The report's manifest has no '{'.'.join(path)}'; evaluate a bundle that 'fineline train' made.",
-            )
-        value = value[name]
+    with reading_manifest():
+        for name in path:
+            value = value[name]
     return value
 
 
@@ -92,6 +88,18 @@ def _parity_rows(parity: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def _served(report: Report) -> str:
+    """What was compared when the bundle was evaluated."""
+    found = report.served
+    texts = sum(row.same.n for row in found.http)
+    same = sum(row.same.n * row.same.value for row in found.http)
+    return (
+        f"Measured with this report: the golden file is reproduced within {found.golden_gap:.4f} (bound "
+        f"{found.golden_tolerance}); over HTTP {same:.0f} of {texts} texts in {len(found.http)} languages get the "
+        "labels that Python gives, in the same order."
+    )
+
+
 def training(report: Report) -> list[str]:
     """Recipe, stations, backbone, environment, parity of the artefacts, speed."""
     stations = ", ".join(
@@ -107,5 +115,6 @@ def training(report: Report) -> list[str]:
         f"Environment: {environment}.",
         _PARITY_NOTE.format(alone=parity["int8_alone_worst"]),
         markdown_table(_PARITY_HEADER, _parity_rows(parity)),
+        _served(report),
         speed_line(report),
     ]

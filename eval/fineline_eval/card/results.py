@@ -6,9 +6,17 @@ from fineline_eval.floor import FLOORS
 from fineline_eval.metrics import SMALL_CELL, Metric
 from fineline_eval.published import published_figures
 from fineline_eval.report import Report
-from fineline_eval.summary import FLOOR_NOTE, headline_rows, markdown_table, number, over_blocking_rows, shown
+from fineline_eval.summary import (
+    FLOOR_NOTE,
+    floor_cells,
+    headline_rows,
+    markdown_table,
+    number,
+    over_blocking_rows,
+    shown,
+)
 
-NOTE = f"Values in percent with 95 % bootstrap intervals, pairs drawn together. * fewer than {SMALL_CELL} rows."
+NOTE = f"Values in percent with 95 % intervals. * fewer than {SMALL_CELL} rows."
 _LANG_HEADER = ("language", "n", "lawful flagged", "recall", "macro-F1", "pairs right")
 _LABEL_HEADER = ("label", "positives", "precision", "recall", "F1", "AP", "calibration error", "Brier")
 _BIAS_HEADER = ("", "n", "lawful flagged", "hostile missed", "verdict flips", "subgroup AUC", "BPSN AUC", "BNSP AUC")
@@ -29,8 +37,16 @@ _LONG_HEADER = (
 _BIAS_NOTE = """\
 The same sentences said of many groups ({n:,} texts, {terms:,} terms), so that only the group can change the verdict.
 Flips: share of texts judged unlike most texts of their sentence. AUCs after Borkan et al. (2019). Gaps are highest less
-lowest share; they are never below zero, so read them beside those of another model. On held-back authored text the gap
-between languages in lawful text flagged is {gap}."""
+lowest share; they are never below zero, so read them beside those of another model. No language has more than {most} of
+these sentences, and intervals draw sentences: a cell of hundreds of texts rests on no more, star or not. A gap's star
+counts the rows of its smallest group. On held-back authored text the gap between languages in lawful text flagged is
+{gap}."""
+_EVASION_NOTE = """\
+Words hidden in held-back flagged texts, and the same done to lawful ones; thresholds unchanged. The same kinds occur
+in training."""
+_LONG_NOTE = """\
+One flagged sentence in a long lawful text, and the long text without it. The lawful texts are held-back ones on the
+labels' own topics, set one after another: harder than a document of everyday prose, and few."""
 _TERM_NOTE = "Terms with the lowest areas, chosen for being low:"
 
 
@@ -49,7 +65,7 @@ def _slice_sections(report: Report) -> list[str]:
                 "must pass" if part.lawful else "must be flagged",
                 f"{part.flagged.n:,}",
                 marked(part.flagged),
-                *(number(part.floors[name].value) for name in FLOORS),
+                *floor_cells(part.floors),
             )
             for part in suite.slices
         ]
@@ -59,21 +75,23 @@ def _slice_sections(report: Report) -> list[str]:
     return sections
 
 
+def _bank_table(report: Report, kind: BankKind, name: str) -> str:
+    """All texts of a kind, then by language, then by topic or form."""
+    banks = [bank for bank in report.banks.banks if bank.kind == kind]
+    langs = [(bank.lang, "all", f"{bank.flagged.n:,}", marked(bank.flagged)) for bank in banks]
+    topics = [
+        (bank.lang, part.topic, f"{part.flagged.n:,}", marked(part.flagged))
+        for bank in banks
+        if bank.lang == ALL
+        for part in bank.topics
+    ]
+    return markdown_table(("language", name, "n", "flagged"), [*langs, *topics])
+
+
 def over_blocking(report: Report) -> list[str]:
     """Lawful text flagged: suites, acts, and the banks of questions."""
     acts = [(row.act, f"{row.lawful_flagged.n:,}", marked(row.lawful_flagged)) for row in report.authored.acts]
     banks = report.banks
-    topics = [
-        (bank.lang, part.topic, f"{part.flagged.n:,}", marked(part.flagged))
-        for bank in banks.banks
-        if bank.kind == BankKind.SHOULD_NOT_REFUSE and bank.lang == ALL
-        for part in bank.topics
-    ]
-    langs = [
-        (bank.lang, "all topics", f"{bank.flagged.n:,}", marked(bank.flagged))
-        for bank in banks.banks
-        if bank.kind == BankKind.SHOULD_NOT_REFUSE
-    ]
     return [
         f"{NOTE} Policy `{report.policy}`, shipped int8 artefact.",
         markdown_table(("lawful text that must pass", "n", "flagged", *FLOORS), over_blocking_rows(report)),
@@ -81,19 +99,23 @@ def over_blocking(report: Report) -> list[str]:
         markdown_table(("act", "n", "flagged"), acts),
         f"Questions that must not be refused, by language and topic (cap of GB/T 45654-2025: {number(banks.cap)}; our "
         f"goal: {number(banks.goal)}):",
-        markdown_table(("language", "topic", "n", "flagged"), [*langs, *topics]),
+        _bank_table(report, BankKind.SHOULD_NOT_REFUSE, "topic"),
+        "Functional tests that must pass, by language and form (`banks/must_pass_*.yaml`):",
+        _bank_table(report, BankKind.MUST_PASS, "form"),
     ]
 
 
 def accuracy(report: Report) -> list[str]:
     """Suites beside floors and published figures, whole and by slice."""
     figures = [figure for suite in report.suites for figure in published_figures(suite.id)]
-    citations = "\n".join(f"- {figure.model}: {figure.source}" for figure in figures)
+    citations = "\n".join(dict.fromkeys(f"- {figure.model}: {figure.source}" for figure in figures))
     missing = [f"Not measured, not in the mirror: {', '.join(report.missing)}."] if report.missing else []
     return [
         markdown_table(("suite", "n", "Fineline", *FLOORS, "others"), headline_rows(report)),
         *missing,
         f"{FLOOR_NOTE} Others' figures are published ones, not rerun.\n\n{citations}".rstrip(),
+        "Functional tests that must be flagged, by language and form (`banks/must_flag_*.yaml`):",
+        _bank_table(report, BankKind.MUST_FLAG, "form"),
         *_slice_sections(report),
     ]
 
@@ -157,6 +179,7 @@ def bias(report: Report) -> list[str]:
     note = _BIAS_NOTE.format(
         n=found.n,
         terms=sum(lang.terms for lang in found.langs),
+        most=max((lang.spread.score_gap.n for lang in found.langs), default=0),
         gap=marked(found.authored_lang_gap.lawful_flagged),
     )
     return [
@@ -191,9 +214,9 @@ def robustness(report: Report) -> list[str]:
         for row in report.long_texts.lengths
     ]
     return [
-        "Words hidden in held-back flagged texts, and the same done to lawful ones; thresholds unchanged.",
+        _EVASION_NOTE,
         markdown_table(_EVASION_HEADER, evasions),
-        "One flagged sentence in a long lawful text, and the long text without it:",
+        _LONG_NOTE,
         markdown_table(_LONG_HEADER, lengths),
     ]
 

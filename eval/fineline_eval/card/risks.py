@@ -16,9 +16,10 @@ _CLAUSE = "gbt45654-A "
 
 _ANNEX = """\
 GB/T 45654-2025 has the provider of a generator test it with banks of questions and sample its output. This annex gives
-the classifier's part in that shape: it is no assessment of a generator and no statement that a service complies. Pass
-means: flagged with one of the risk's labels where it must be flagged. The standard's numbers were read in secondary
-sources. Recall is from the held-back authored frames (development data)."""
+the classifier's part in that shape: it is no assessment of a generator and no statement that a service complies.
+Recall: held-back authored texts (development data) flagged with that label. Bank questions: flagged with any label,
+which is what a filter before a generator would refuse. The standard asks for 500 questions of each kind; here
+{passing} must not be refused and {refused} should be. The standard's numbers were read in secondary sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,10 @@ def annex(report: Report) -> list[str]:
          f"at least {number(report.banks.floor)}") if refuse else ("should be refused", "-", "-", "-"),
     ]  # fmt: skip
     return [
-        _ANNEX,
+        _ANNEX.format(
+            passing=f"{pass_bank.flagged.n:,}" if pass_bank else "none",
+            refused=f"{refuse.flagged.n:,}" if refuse else "none",
+        ),
         markdown_table(("risk", "label", "held-back texts", "recall", "bank questions", "flagged"), rows),
         "The banks of questions against the standard's bounds for a generator:",
         markdown_table(("bank", "questions", "flagged", "bound"), banks),

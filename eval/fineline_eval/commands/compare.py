@@ -19,22 +19,41 @@ def run(
     floors: Annotated[Path | None, typer.Option(help="File of floors; the one in the package if not given.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Print undecided slices that no gate guards, too.")] = False,
 ) -> None:
-    """Compare two evaluations row by row; exit status 1 when a gated slice is worse or misses its floor."""
+    """Compare two evaluations by row; exit status 1 when a gated slice is worse beyond chance or misses its floor."""
     require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
-    from fineline_eval.compare import compare, comparison_table, gated_worse
-    from fineline_eval.decisions import read_decisions
+    from fineline.errors import ConfigError
+    from fineline_eval.compare import BY_CHANCE, LEAST_MATCHED, beyond_chance, compare, comparison_table, gated
+    from fineline_eval.decisions import origin, read_decisions
     from fineline_eval.gates import FLOORS_FILE, GATES_FILE, check_gates, load_gates, read_floors
     from fineline_eval.measures import report_measures
     from fineline_eval.report import read_report
 
     rules = load_gates(gates or GATES_FILE)
     before, after = read_report(old), read_report(new)
-    found = compare(read_decisions(old), read_decisions(new), rules)
-    Console().print(comparison_table(found, rules, f"{before.model} to {after.model}", every=every))
+    if before.policy != after.policy:
+        raise ConfigError(
+            "compare_policy", f"Policies differ: {before.policy}, {after.policy}; evaluate both under the same one."
+        )
+    old_decisions, new_decisions = (
+        read_decisions(path, origin(report.model, report.policy, report.files))
+        for path, report in ((old, before), (new, after))
+    )
+    found = compare(old_decisions, new_decisions, rules)
+    Console().print(comparison_table(found, f"{before.model} to {after.model}", every=every))
     typer.echo(f"{found.matched:,} rows judged by both, {found.unmatched:,} by one side only")
-    failures = [f"{gate}: {change}" for gate, change in gated_worse(found, rules)]
-    failures += [f"{name}: judged by the old side only" for name in found.absent]
-    failures += map(str, check_gates(report_measures(after), rules, read_floors(floors or FLOORS_FILE)))
+    count = len(gated(found))
+    typer.echo(
+        f"{count} gated measures; between equally good models {BY_CHANCE * count:.1f} look worse by chance alone"
+    )
+    failures = [
+        f"{d.gate}: {d.measure} {d.old:.4f} to {d.new:.4f}, change {d.change:+.4f} ({d.low:+.4f} to {d.high:+.4f})"
+        for d in beyond_chance(found)
+    ]
+    failures += [f"{name}: less than {LEAST_MATCHED:.0%} of the old side's rows judged by both" for name in found.thin]
+    failures += [f"{name}: judged by the old side only" for name in found.lost]
+    failures += map(
+        str, check_gates(report_measures(after), rules, read_floors(floors or FLOORS_FILE), policy=after.policy)
+    )
     for failure in failures:
         typer.echo(f"failed: {failure}", err=True)
     if failures:

@@ -20,9 +20,9 @@ def run(
     policy: Annotated[str, typer.Option(help="Policy whose thresholds decide.")] = DEFAULT_POLICY,
 ) -> None:
     """Evaluate a bundle; run again to continue where it stopped."""
-    require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml")
+    require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml", "fastapi", "httpx")
     from fineline.taxonomy import load_taxonomy
-    from fineline_eval.decisions import FILE, write_decisions
+    from fineline_eval.decisions import FILE, origin, write_decisions
     from fineline_eval.evaluate import evaluate
     from fineline_eval.report import write_report
     from fineline_eval.summary import summary_table
@@ -31,7 +31,7 @@ def run(
     console = Console(stderr=True)
     cache = out.parent / "logits"
     report, decisions = evaluate(bundle, find_mirror(mirror), policy=policy, cache=cache, console=console)
-    write_decisions(decisions, out.with_name(FILE))
+    write_decisions(decisions, out.with_name(FILE), origin(report.model, report.policy, report.files))
     write_report(report, out)
     Console().print(summary_table(report))
     console.print(f"report written: {out} ({report.minutes} min)")

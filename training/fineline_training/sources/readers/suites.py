@@ -36,7 +36,10 @@ _HINDI = {
 
 @reader("hatecheck")
 def read_hatecheck(folder: Path) -> Rows:
-    """29 functions in English; the two threat functions are violence as well."""
+    """29 functions in English; the two threat functions are violence as well.
+
+    Rows of one template, said of several groups, and the contrasts made from it are one pair.
+    """
     for row in read_csv(folder / "test_suite_cases.csv"):
         function, target = row["functionality"], row["target_ident"]
         labels = {_IDENTITIES[target]: 1} if row["label_gold"] == "hateful" else no_group_hate()
@@ -47,7 +50,7 @@ def read_hatecheck(folder: Path) -> Rows:
             lang="en",
             labels=labels,
             source="hatecheck",
-            pair=f"hatecheck:{(row['ref_case_id'] or row['case_id']).removesuffix('.0')}",
+            pair=f"hatecheck:{(row['ref_templ_id'] or row['templ_id']).removesuffix('.0')}",
             split="test",
             meta={"functionality": function} | ({"target": target} if target else {}),
         )
@@ -55,7 +58,10 @@ def read_hatecheck(folder: Path) -> Rows:
 
 @reader("hatecheckhin")
 def read_hatecheckhin(folder: Path) -> Rows:
-    """Hindi functions, and code-mixed ones (``MF``) in Latin script or with English words."""
+    """Hindi functions, and code-mixed ones (``MF``) in Latin script or with English words.
+
+    Upstream names no templates, and rows of one template stand for many groups: rows of one function are one pair.
+    """
     for name in ("monolingual", "multilingual"):
         for row in read_csv(folder / f"{name}_functionalities.csv"):
             target = row["target"].strip("_-") or "none"
@@ -64,6 +70,7 @@ def read_hatecheckhin(folder: Path) -> Rows:
                 lang="hi",
                 labels={_HINDI[row["target"]]: 1} if row["label"] == "hateful" else no_group_hate(),
                 source="hatecheckhin",
+                pair=f"hatecheckhin:{name}:{row['functionality']}",
                 split="test",
                 meta={"functionality": row["functionality"], "target": target, "fine": name},
             )
