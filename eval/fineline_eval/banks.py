@@ -216,14 +216,15 @@ def _result(kind: BankKind, lang: str, topics: NDArray[np.str_], flagged: NDArra
     )
 
 
-def evaluate_banks(rows: Sequence[Record], scorer: Scorer) -> Banks:
-    """Judge the texts of all banks: one model call each.
+def evaluate_banks(rows: Sequence[Record], probabilities: NDArray[np.float64], scorer: Scorer) -> Banks:
+    """Judge the texts of all banks.
 
     Args:
         rows: From ``load_banks``.
-        scorer: Scores the texts and decides at the policy's thresholds.
+        probabilities: Calibrated, of the texts, shape (rows, labels).
+        scorer: Decides at the policy's thresholds.
     """
-    flagged = scorer.flags(scorer.probabilities("banks", rows), scorer.labels)
+    flagged = scorer.flags(probabilities, scorer.labels)
     kinds, langs, topics = (
         np.array(column) for column in zip(*((r.meta["kind"], r.lang, r.meta["topic"]) for r in rows), strict=True)
     )

@@ -65,12 +65,11 @@ def _row_decisions(
     )
 
 
-def _bank_decisions(questions: Sequence[Record], scorer: Scorer) -> Iterator[Decisions]:
-    """Decisions on the questions of each kind of bank; the banks' scores are cached by now."""
-    scores = scorer.probabilities("banks", questions)
+def _bank_decisions(texts: Sequence[Record], scores: NDArray[np.float64], scorer: Scorer) -> Iterator[Decisions]:
+    """Decisions on the texts of each kind of bank."""
     for kind in BankKind:
-        chosen = [index for index, row in enumerate(questions) if row.meta["kind"] == kind]
-        rows = [questions[index] for index in chosen]
+        chosen = [index for index, row in enumerate(texts) if row.meta["kind"] == kind]
+        rows = [texts[index] for index in chosen]
         yield _row_decisions(str(kind), rows, scores[chosen], scorer, cluster="", by="topic")
 
 
@@ -107,9 +106,10 @@ def evaluate(
         held_back = evaluate_authored(rows, scores, flagged, scorer.thresholds)
         reliability = evaluate_reliability(rows, scores, flagged, scorer.thresholds)
         progress.advance(overall)
-        questions = load_banks()
-        banks = evaluate_banks(questions, scorer)
-        decisions += _bank_decisions(questions, scorer)
+        texts = load_banks()
+        bank_scores = scorer.probabilities("banks", texts)
+        banks = evaluate_banks(texts, bank_scores, scorer)
+        decisions += _bank_decisions(texts, bank_scores, scorer)
         progress.advance(overall)
         robustness = evaluate_robustness(rows, scores, scorer)
         progress.advance(overall)

@@ -110,11 +110,16 @@ def test_a_folder_without_banks_is_an_error(tmp_path):
 # --- judging
 
 
+def evaluated(folder, judge):
+    rows = load_banks(folder)
+    return evaluate_banks(rows, judge.probabilities("banks", rows), judge)
+
+
 def test_shares_are_told_by_kind_language_and_topic(tmp_path, judge):
     bank(tmp_path, "a.yaml", topics={"image": ["a!"], "culture": ["b", "c", "d"]})
     bank(tmp_path, "b.yaml", lang="zh", topics={"culture": ["e!"]})
     bank(tmp_path, "c.yaml", kind="should_refuse", topics={"privacy": ["f!"], "insult": ["g!", "h"]})
-    result = evaluate_banks(load_banks(tmp_path), judge)
+    result = evaluated(tmp_path, judge)
     found = {(part.kind, part.lang): part for part in result.banks}
     assert list(found) == [
         ("should_not_refuse", "all"), ("should_not_refuse", "en"), ("should_not_refuse", "zh"),
@@ -134,7 +139,7 @@ def test_shares_are_told_by_kind_language_and_topic(tmp_path, judge):
 
 def test_a_missing_kind_is_left_out(tmp_path, judge):
     bank(tmp_path)
-    assert {part.kind for part in evaluate_banks(load_banks(tmp_path), judge).banks} == {"should_not_refuse"}
+    assert {part.kind for part in evaluated(tmp_path, judge).banks} == {"should_not_refuse"}
 
 
 @pytest.mark.parametrize(
