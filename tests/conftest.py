@@ -170,6 +170,7 @@ def tiny(
 
     from fineline_training.export import export_fp32, export_int8
     from fineline_training.model import SafetyModel
+    from fineline_training.ranges import observe
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(11)
@@ -184,7 +185,11 @@ def tiny(
         model.head.value.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
     export_fp32(model, fp32)
-    export_int8(fp32, int8, model=model, table=None)
+    # Short and long, with and without context: the scales of the int8 artefact come from these.
+    typical = [*WARMING_TEXTS, " ".join(WARMING_TEXTS) * 4, *(text for _, text, _ in GOLDEN_TEXTS)]
+    contexts = [None] * (len(WARMING_TEXTS) + 1) + [context for *_, context in GOLDEN_TEXTS]
+    seen = [window for windows in encoder.encode(typical, contexts) for window in windows]
+    export_int8(fp32, int8, model=model, table=None, ranges=observe(model, seen, encoder.pad))
     write_tiny_bundle(folder, "bundle", int8, tiny_tokenizer)
     write_tiny_bundle(folder, "bundle_fp32", fp32, tiny_tokenizer)
     return Tiny(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fineline.encoding import Window, collate, length_batches
 from fineline.errors import BundleError, ConfigError
 
-BATCH_TOKENS = 4096
-"""Padded tokens a run: enough to fill two cores, small enough to keep activations in the caches of a server CPU."""
+BATCH_TOKENS = 512
+"""Padded tokens a run: the activations of more than that leave a server CPU's caches (training/LOG.md)."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -1,5 +1,6 @@
 """What is exported computes what was trained: torch, fp32 ONNX and the shipped int8 artefact side by side."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,20 @@ from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline_training.backbone import WordTable, _dequantise
 from fineline_training.examples import encode_records
-from fineline_training.export import _round_words_q4, export_int8, store_words_q4
+from fineline_training.export import export_int8, store_words_q4
 from fineline_training.fit import predict
 from fineline_training.parity import FP32_TOLERANCE, check_parity, gaps
+from fineline_training.quantise import activation_levels, divisors, int8_weights
+from fineline_training.ranges import Range, observe
 from fineline_training.records import Record
+from fineline_training.words import round_words
 
 INT8_WORST = 2.0
 INT8_MEAN = 0.25
 """The tiny model's words are random and rounded to 4 bits here, which makes nearly all of the difference: 1.16 at most
 where logits have a standard deviation of 1.4. The backbone's own words are exported exactly (tested below)."""
 ALONE_TOLERANCE = 1e-3
-"""Blocks never reach over a token, so what else is in the batch changes only the order of sums."""
+"""Scales are fixed, so what else is in the batch changes only the order of sums."""
 
 TEXTS = {
     "empty": "",
@@ -99,16 +103,64 @@ def test_the_artefact_takes_any_batch_and_length(tiny):
 
 def test_matrices_are_int8_and_words_are_4_bit(tiny):
     graph = onnx.load(tiny.int8).graph
-    kinds = [node.op_type for node in graph.node]
-    assert kinds.count("GatherBlockQuantized") == 1
-    head = ("query", "value")
-    assert kinds.count("MatMulNBits") == 6 * tiny.model.encoder.config.num_hidden_layers + len(head)
+    kinds = Counter(node.op_type for node in graph.node)
+    layers = tiny.model.encoder.config.num_hidden_layers
+    assert kinds["GatherBlockQuantized"] == 1
+    assert (kinds["QAttention"], kinds["MatMulIntegerToFloat"]) == (layers, 4 * layers)
     rows = tiny.model.encoder.config.vocab_size
     assert not [t.name for t in graph.initializer if list(t.dims) == [rows, 32]], "the fp32 words must be gone"
     table = {t.name: t for t in graph.initializer}
     assert list(table["word_nibbles"].dims) == [rows, 16]
     assert table["word_scales"].data_type == onnx.TensorProto.FLOAT16
     assert tiny.int8.stat().st_size < 0.5 * tiny.fp32.stat().st_size
+
+
+def test_an_encoder_that_is_not_fused_keeps_its_graph_in_blocks(tiny, tiny_encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny.model.encoder.config, "hidden_act", "relu")
+    stored = export_int8(tiny.fp32, tmp_path / "blocks.onnx", model=tiny.model, table=None, ranges={})
+    assert "blocks" in stored
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "blocks.onnx").graph.node)
+    assert (kinds["MatMulNBits"], kinds["GatherBlockQuantized"], kinds["QAttention"]) == (6 * 2 + 2, 1, 0)
+    windows = [windows[0] for windows in tiny_encoder.encode([*TEXTS.values()])]
+    fp32, blocks = (Engine(path, pad=tiny_encoder.pad) for path in (tiny.fp32, tmp_path / "blocks.onnx"))
+    assert np.abs(fp32.logits(windows) - blocks.logits(windows)).mean() < INT8_MEAN
+
+
+# --- scales
+
+
+def test_the_range_of_a_matrix_is_that_of_its_inputs_without_padding(tiny, tiny_encoder):
+    windows = [windows[0] for windows in tiny_encoder.encode(["tell", "tell anyone 他说", "нет"])]
+    found = observe(tiny.model, windows, tiny_encoder.pad)
+    assert len(found) == 6 * tiny.model.encoder.config.num_hidden_layers
+    name = "encoder.layer.0.attention.self.query"
+    with torch.inference_mode():
+        alone = [
+            tiny.model.encoder.embeddings(
+                input_ids=torch.from_numpy(window.ids)[None], token_type_ids=torch.from_numpy(window.types)[None]
+            )[0]
+            for window in windows
+        ]
+    tokens = torch.cat(alone).numpy()
+    np.testing.assert_allclose(found[name].low, tokens.min(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found[name].high, tokens.max(axis=0), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 30.0, 300.0]))
+def test_one_huge_channel_does_not_blur_the_others(seed, size):
+    rng = np.random.default_rng(seed)
+    x, weight = rng.normal(size=(200, 48)).astype(np.float32), rng.normal(size=(48, 24)).astype(np.float32)
+    x[:, 7] *= size
+    weight[7] /= size  # as in a trained model, where a product of equal channels would be all of the output
+    seen = Range(low=x.min(axis=0), high=x.max(axis=0))
+    divisor = divisors(weight, seen)
+    levels, matrix = activation_levels(seen, divisor), int8_weights(weight, divisor)
+    rounded = np.clip(np.rint(x / divisor / levels.scale) + levels.zero, 0, 255) - levels.zero
+    found = rounded @ matrix.levels.astype(np.float32) * levels.scale * matrix.steps
+    expected = x @ weight
+    assert np.abs(found - expected).std() < 0.03 * expected.std()
+    assert np.exp(np.log(divisor).mean()) == pytest.approx(1, rel=1e-4)
 
 
 def words_of(path: Path, rows: int) -> np.ndarray:
@@ -128,19 +180,21 @@ def dequantised(table: WordTable) -> np.ndarray:
     return _dequantise(levels, table.scales)
 
 
-def test_the_backbones_own_words_are_exported_exactly(tiny, tmp_path, rng):
+def test_the_backbones_own_words_are_exported_exactly(tiny, tiny_encoder, tmp_path, rng):
     rows = tiny.model.encoder.config.vocab_size
     table = WordTable(
         nibbles=rng.integers(0, 256, size=(rows, 16), dtype=np.uint8),
         scales=rng.normal(0, 0.02, size=(rows, 1)).astype(np.float16),
     )
-    export_int8(tiny.fp32, tmp_path / "int8.onnx", model=tiny.model, table=table)
+    windows = [windows[0] for windows in tiny_encoder.encode(["tell anyone", "他说"])]
+    ranges = observe(tiny.model, windows, tiny_encoder.pad)
+    export_int8(tiny.fp32, tmp_path / "int8.onnx", model=tiny.model, table=table, ranges=ranges)
     np.testing.assert_array_equal(words_of(tmp_path / "int8.onnx", rows), dequantised(table))
 
 
 def test_trained_words_are_exported_as_they_were_rounded(tiny):
     words = tiny.model.encoder.get_input_embeddings().weight.detach().numpy()
-    table = _round_words_q4(words)
+    table = round_words(words)
     np.testing.assert_array_equal(words_of(tiny.int8, len(words)), dequantised(table))
     steps = np.abs(table.scales.astype(np.float32)).repeat(32, axis=1)
     error = np.abs(dequantised(table) - words)
@@ -152,7 +206,7 @@ def test_trained_words_are_exported_as_they_were_rounded(tiny):
 @given(st.lists(st.floats(-4, 4, width=16).filter(lambda x: x == 0 or abs(x) > 0.01), min_size=32, max_size=32))
 def test_rounding_keeps_the_largest_weight_and_zero(values):
     words = np.array([values], dtype=np.float32)
-    table = _round_words_q4(words)
+    table = round_words(words)
     found = dequantised(table)
     largest = np.abs(words).argmax()
     assert found[0, largest] == pytest.approx(words[0, largest], rel=2e-3)

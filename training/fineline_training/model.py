@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 HEAD_PRIOR = -3.0
 """Initial bias of every output: about 5 % of rows are positive, and from zero the first steps only learn that."""
 
-_MASKED = -1e4
+MASKED = -1e4
 """Added to the attention of tokens that are not judged."""
 
 PAIR_MARGIN = 3.0
@@ -43,7 +43,7 @@ class LabelAttention(nn.Module):
             judged: 1 on the tokens to judge, else 0, shape (batch, tokens).
         """
         # A finite mask keeps a row with nothing to judge finite.
-        masked = (1 - judged.unsqueeze(-1).float()) * _MASKED
+        masked = (1 - judged.unsqueeze(-1).float()) * MASKED
         weights = (self.query(hidden).float() + masked).softmax(dim=1)
         logits: Tensor = (weights * self.value(hidden).float()).sum(dim=1)
         return logits

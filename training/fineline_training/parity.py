@@ -70,7 +70,7 @@ def check_parity(
 ) -> dict[str, Any]:
     """Compare both artefacts with torch, and int8 in a batch with int8 alone.
 
-    Activations are quantised in blocks within a token, so neighbours should not matter.
+    The scales of activations are fixed or a block's own, so neighbours should not matter.
 
     Returns:
         Plain data for the run's report.

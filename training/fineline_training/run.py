@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 
 from fineline.bundle import Bundle, load_bundle, window_table, write_bundle
 from fineline.calibration import calibrated
-from fineline.encoding import Encoder, WindowSpec
+from fineline.encoding import Encoder, Window, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline.files import sha256_of, write_text
@@ -44,11 +44,14 @@ from fineline_training.golden import choose_golden
 from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel
 from fineline_training.parity import agreements, check_parity
+from fineline_training.ranges import observe
 from fineline_training.recipe import Recipe
 from fineline_training.records import Record, read_rows, write_rows
 from fineline_training.sources.registry import AUTHORED, REGISTRY_FILE
 
 PARITY_ROWS_PER_LANG = 20
+RANGE_ROWS = 2000
+"""Texts that the scales of activations are read from."""
 GOLDEN_TOLERANCE = 0.75
 """Across CPUs: int8 kernels differ with the instruction set, on the machine it was made on the difference is 0."""
 _PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "tokenizers", "numpy", "scipy")
@@ -203,7 +206,8 @@ class Run:
         fp32, int8 = self.folder / "fp32.onnx", self.folder / "model.onnx"
         export_fp32(self.model, fp32)
         table = self.backbone.word_table if self.recipe.fit.freeze_words else None
-        export_int8(fp32, int8, model=self.model, table=table)
+        seen = observe(self.model, self._typical_windows(), self.encoder.pad)
+        stored = export_int8(fp32, int8, model=self.model, table=table, ranges=seen)
         rows = choose_golden(self.dev, PARITY_ROWS_PER_LANG)
         examples = encode_records(rows, self.encoder, self.ids)
         reference = predict(self.model, examples, pad=self.encoder.pad)
@@ -211,7 +215,13 @@ class Run:
         engine = Engine(int8, pad=self.encoder.pad)
         alone = np.concatenate([engine.logits([window]) for window in examples.windows])
         report = check_parity(reference, outputs[0], outputs[1], [row.lang for row in rows], alone)
-        write_text(self.folder / "parity.json", json.dumps(report, indent=1) + "\n")
+        write_text(self.folder / "parity.json", json.dumps({"matrices": stored} | report, indent=1) + "\n")
+
+    def _typical_windows(self) -> list[Window]:
+        """Windows of training texts, which set the artefact's scales; the choice depends on the texts alone."""
+        rows = [row for row in self._rows("train") if row.source == AUTHORED]
+        rows.sort(key=lambda row: hashlib.sha256(row.text.encode()).hexdigest())
+        return encode_records(rows[:RANGE_ROWS], self.encoder, self.ids).windows
 
     def _served_logits(self, rows: list[Record], artefact: str = "model.onnx") -> NDArray[np.float32]:
         """Logits of an artefact over all windows, as serving computes them."""
@@ -282,7 +292,7 @@ class Run:
             "calibration": calibrated_run["calibration"],
             "thresholds": calibrated_run["thresholds"],
             "quantisation": {
-                "matrices": "int8 in blocks of 32, activations likewise at run time",
+                "matrices": parity.pop("matrices"),
                 "words": "4-bit blocks of 32, " + ("as the backbone's source has them" if frozen else "rounded"),
             },
             "golden_tolerance": GOLDEN_TOLERANCE,
