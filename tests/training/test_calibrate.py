@@ -79,19 +79,36 @@ scored_rows = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 1.0, 2.0]), st.floats(0.2, 3.0), st.floats(1.0, 6.0))
+def test_the_best_threshold_is_the_best_for_calibrated_probabilities(seed, beta, one, other):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.beta(one, other, size=20_000)
+    truth = (rng.random(20_000) < probabilities).astype(np.int8)
+    found = best_threshold(probabilities, truth, beta)
+    assert LOWEST <= found <= HIGHEST
+    best = max(f_beta(cut, probabilities, truth, beta) for cut in np.linspace(0.02, 0.98, 97))
+    assert f_beta(found, probabilities, truth, beta) > best - 0.02  # the best cut gains from chance, too
+
+
 @given(scored_rows, st.sampled_from([0.05, 0.5, 1.0, 2.0]))
-def test_the_best_threshold_is_as_good_as_any(rows, beta):
+def test_the_best_threshold_is_the_best_f_beta_over_one_plus_beta_squared(rows, beta):
     probabilities = np.array([p for p, _ in rows])
     truth = np.array([y for _, y in rows], dtype=np.int8)
     found = best_threshold(probabilities, truth, beta)
-    assert LOWEST <= found <= HIGHEST
     if not truth.any():
         assert found == 0.5
         return
     best = max(f_beta(cut, probabilities, truth, beta) for cut in probabilities)
-    assert f_beta(found, probabilities, truth, beta) == pytest.approx(best)
-    assert found not in probabilities, "a threshold on a row would depend on rounding"
+    assert found == pytest.approx(np.clip(best / (1 + beta**2), LOWEST, HIGHEST))
+
+
+def test_the_best_threshold_moves_little_with_the_rows(rng):
+    probabilities = rng.beta(0.4, 4, size=4000)
+    truth = (rng.random(4000) < probabilities).astype(np.int8)
+    draws = [rng.integers(0, 4000, 4000) for _ in range(30)]
+    found = np.array([best_threshold(probabilities[rows], truth[rows], 0.7) for rows in draws])
+    assert np.log(found / (1 - found)).std() < 0.1
 
 
 @settings(max_examples=300, deadline=None)
