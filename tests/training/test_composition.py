@@ -139,7 +139,10 @@ def test_a_group_is_a_pair_only_with_both_verdicts():
         ("zh", "字" * 59, "answer", False),
         ("zh", "字" * 60, "answer", True),
         ("ja", "字" * 260, "answer", True),
-        ("th", "ก" * 261, "answer", False),
+        ("zh", "字" * 261, "answer", False),
+        ("th", "ก" * 159, "answer", False),
+        ("th", "ก" * 160, "answer", True),
+        ("th", "ก" * 761, "answer", False),
     ],
 )
 def test_an_answer_has_the_length_that_generators_write(lang, text, register, counts):

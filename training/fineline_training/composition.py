@@ -14,15 +14,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fineline.taxonomy import load_taxonomy
 from fineline_training.corpus import Item
-from fineline_training.evasion import UNSPACED_LANGS
 from fineline_training.records import Record
 
 FRAME_LIMIT = 0.01
 """Largest share of a label's rows that one frame may give: with more, the model learns the template."""
 ANSWER = "answer"
 ANSWER_WORDS = range(40, 151)
-ANSWER_CHARACTERS = range(60, 261)
-"""The same length in writing without spaces."""
+ANSWER_CHARACTERS = {"zh": range(60, 261), "ja": range(60, 261), "th": range(160, 761)}
+"""The same length in writing without spaces; Thai letters spell sounds, so a word takes about five."""
 NOT_STATED = "not stated"
 
 
@@ -67,8 +66,8 @@ class Variety:
         frames: Distinct texts as written.
         paired: Share of rows that stand in a group with both verdicts.
         biggest: Share of rows that come from the biggest frame.
-        answers: Share of frames that are an assistant's answer of 40 to 150 words, in unspaced writing 60 to 260
-            characters.
+        answers: Share of frames that are an assistant's answer of 40 to 150 words (``ANSWER_CHARACTERS`` in unspaced
+            writing).
         context: Share of rows with a context.
         similarity: Mean over frames of the cosine to the nearest frame of the same label and language that stands in
             another group (TF-IDF of character 3-grams); ``None`` where there is no other group. Twins in one group are
@@ -155,8 +154,8 @@ def _labelled(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 def _is_answer(item: Item) -> bool:
     """Whether a text is an assistant's answer of the length that generators write."""
-    if item.lang in UNSPACED_LANGS:
-        fits = len(item.wording) in ANSWER_CHARACTERS
+    if item.lang in ANSWER_CHARACTERS:
+        fits = len(item.wording) in ANSWER_CHARACTERS[item.lang]
     else:
         fits = len(item.wording.split()) in ANSWER_WORDS
     return fits and item.register == ANSWER
