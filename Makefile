@@ -14,7 +14,7 @@ FLOORS := eval/fineline_eval/floors.json
 
 .venv/everything: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,scan,train,eval,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,scan-ray,train,eval,dev]'
 	touch $@ .venv/runtime
 
 demo: .venv/runtime  ## judge sample texts in many languages with the shipped model

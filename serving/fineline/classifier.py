@@ -118,11 +118,11 @@ class Classifier:
         self.labels = bundle.meta.labels
         tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
         self.encoder = Encoder(tokenizer, bundle.meta.window, View(bundle.meta.view))
-        self._engine = Engine(bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device)
-        if self._engine.outputs != len(self.labels):
+        self.engine = Engine(bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device)
+        if self.engine.outputs != len(self.labels):
             raise BundleError(
                 "bundle_labels",
-                f"{bundle.path}: {self._engine.outputs} outputs for {len(self.labels)} labels; export it again.",
+                f"{bundle.path}: {self.engine.outputs} outputs for {len(self.labels)} labels; export it again.",
             )
         self._calibration = [bundle.meta.calibration[label] for label in self.labels]
         self._rules = {label: load_taxonomy()[label].rule for label in self.labels}
@@ -210,7 +210,7 @@ class Classifier:
     def _chunks(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
         for low, high in _chunk_bounds(texts):
             encoded = self.encoder.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
-            logits = self._engine.logits([window for windows in encoded for window in windows])
+            logits = self.engine.logits([window for windows in encoded for window in windows])
             at = 0
             for windows in encoded:
                 yield _Judged(

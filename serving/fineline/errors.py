@@ -14,6 +14,10 @@ class FinelineError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type["FinelineError"], tuple[str, str]]:
+        """Pickled with both arguments: a worker process sends its errors to the one that started it."""
+        return type(self), (self.code, self.message)
+
 
 class BundleError(FinelineError):
     """A bundle is missing, incomplete, altered or made for another version."""
