@@ -19,6 +19,7 @@ from fineline.errors import FinelineError
 from fineline.extras import require
 from fineline.policy import DEFAULT_POLICY
 from fineline.rows import score_file
+from fineline.scan.command import app as scan_app
 
 GROUP = "fineline.commands"
 
@@ -55,6 +56,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+
+app.add_typer(scan_app, name="scan")
 
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle; the shipped model if not given.")

@@ -106,3 +106,5 @@ def test_committed_passes_still_fit_the_corpus():
     result = CliRunner().invoke(app, ["agreement", *names, "--show", "1"])
     assert result.exit_code == 0, result.output
     assert "630" in result.output
+    blind = [f"{folder}/passes/answers_blind.jsonl"] * 2
+    assert "556" in CliRunner().invoke(app, ["agreement", *blind]).output
