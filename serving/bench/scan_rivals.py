@@ -1,0 +1,66 @@
+"""What a scan is compared with: one ``Classifier`` in process, and a transformers pipeline under ``datasets.map``."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fineline import Classifier
+
+_BLOCK = 512
+
+
+def in_process(texts: Sequence[str], bundle: Path) -> float:
+    """Documents a second of one ``Classifier`` with all cores."""
+    classifier = Classifier.load(bundle)
+    classifier.logits(texts[:32])
+    began = time.perf_counter()
+    for low in range(0, len(texts), _BLOCK):
+        classifier.logits(texts[low : low + _BLOCK])
+    return round(len(texts) / (time.perf_counter() - began), 2)
+
+
+def transformers_pipeline(texts: Sequence[str], run: Path, recipe: str, batch: int, cache: Path) -> float:
+    """Documents a second of the usual way: a ``transformers`` pipeline under ``datasets.map``, same weights, fp32."""
+    import torch
+    from datasets import Dataset
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, TextClassificationPipeline
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    from fineline_training.recipe import load_recipe
+    from fineline_training.run import Run
+
+    trained = Run(load_recipe(recipe), run)
+    # The encoder inside keeps its own configuration and its fast attention.
+    config = PretrainedConfig(id2label=dict(enumerate(trained.ids)), attn_implementation="eager")
+
+    class Wrapped(PreTrainedModel):
+        """The trained model with the interface that the pipeline wants."""
+
+        def __init__(self) -> None:
+            super().__init__(config)
+            self.inner = trained.model
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any, **_: Any) -> Any:
+            return SequenceClassifierOutput(logits=self.inner(input_ids, attention_mask, token_type_ids))
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained.encoder.tokenizer,
+        model_max_length=trained.window.size,
+        pad_token="<pad>",
+        model_input_names=["input_ids", "attention_mask", "token_type_ids"],
+    )
+    torch.set_num_threads(os.cpu_count() or 1)
+    pipe = TextClassificationPipeline(
+        model=Wrapped().eval(), tokenizer=tokenizer, function_to_apply="sigmoid", top_k=None, device="cpu"
+    )
+    rows = Dataset.from_dict({"text": list(texts)})
+
+    def judged(given: dict[str, list[str]]) -> dict[str, list[Any]]:
+        return {"scores": pipe(given["text"], batch_size=batch, truncation=True)}
+
+    pipe(list(texts[:8]), truncation=True)
+    began = time.perf_counter()
+    rows.map(judged, batched=True, batch_size=max(batch, 64), cache_file_name=str(cache / f"pipeline-{batch}.arrow"))
+    return round(len(texts) / (time.perf_counter() - began), 2)
