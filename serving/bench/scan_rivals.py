@@ -33,7 +33,8 @@ def transformers_pipeline(texts: Sequence[str], run: Path, recipe: str, batch: i
 
     trained = Run(load_recipe(recipe), run)
     # The encoder inside keeps its own configuration and its fast attention.
-    config = PretrainedConfig(id2label=dict(enumerate(trained.ids)), attn_implementation="eager")
+    options: dict[str, Any] = {"id2label": dict(enumerate(trained.ids)), "attn_implementation": "eager"}
+    config = PretrainedConfig(**options)
 
     class Wrapped(PreTrainedModel):
         """The trained model with the interface that the pipeline wants."""

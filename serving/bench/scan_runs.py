@@ -130,14 +130,13 @@ def kill_and_resume(source: Path, folder: Path, bundle: Path, workers: int, kill
     rng = random.Random(seed)
     moments = []
     for _ in range(kills):
-        child = _start(source, folder / "killed", bundle, "local", workers)
         moment = rng.uniform(0.2, 0.9) * whole.seconds / kills
-        try:
-            child.wait(moment)
-            continue
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        with _start(source, folder / "killed", bundle, "local", workers) as child:
+            try:
+                child.wait(moment)
+                continue
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
         moments.append(
             {"second": round(moment, 2), "shards_done": len(list((folder / "killed/parts").glob("part-*.json")))}
         )

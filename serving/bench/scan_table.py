@@ -78,8 +78,8 @@ def table(found: dict[str, Any]) -> str:
     low, high = sampled["long_characters"]
     lines = [
         f"{found['bundle']['model']} on {machine['cores']} cores of {machine['cpu']}, ONNX Runtime "
-        f"{machine['versions']['onnxruntime']}; one run each. Characters of the short documents: {mix}; of the long ones: "
-        f"{low:,} to {high:,}.",
+        f"{machine['versions']['onnxruntime']}; one run each. Short documents have {mix} characters, "
+        f"long ones {low:,} to {high:,}.",
         "",
         "| what | measured | against the target |",
         "| --- | --- | --- |",
