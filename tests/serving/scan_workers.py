@@ -1,8 +1,9 @@
-"""Scorers without a model, for engines; worker processes import this module by name."""
+"""Scorers without a model and shards for them; worker processes import this module by name."""
 
 import os
 import signal
 import zlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fineline.errors import BundleError, InputError
+from fineline.scan.documents import Document, Reject
 from fineline.scan.shards import Shard
 from fineline.scan.store import schema
 
@@ -64,3 +66,19 @@ def unloadable() -> HashScorer:
 
 def maker(folder: Path) -> partial[HashScorer]:
     return partial(HashScorer, folder)
+
+
+def shards(texts: Sequence[str], size: int = 2) -> Iterator[Shard]:
+    """Shards of ``size`` documents, each with one rejected row."""
+    for number, first in enumerate(range(0, len(texts), size)):
+        documents = tuple(
+            Document(file=0, row=first + i, text=text, context=None, id=None, lang=None, source=None)
+            for i, text in enumerate(texts[first : first + size])
+        )
+        rejects = (Reject(file=0, row=1000 + number, reason="bad"),)
+        yield Shard(number=number, first=first, documents=documents, rejects=rejects, duplicates={})
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

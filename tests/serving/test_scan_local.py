@@ -1,15 +1,13 @@
 """The local engine: any number of workers gives the same bytes, a dead one loses nothing, memory is bounded."""
 
-import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from fineline.errors import BundleError, InputError
-from fineline.scan.documents import Document, Reject
 from fineline.scan.local import run_local
 from fineline.scan.shards import Shard
 from fineline.scan.store import Store
@@ -22,40 +20,22 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("scan_workers")
 
 
-def shards(texts: Sequence[str], size: int = 2) -> Iterator[Shard]:
-    for number, first in enumerate(range(0, len(texts), size)):
-        documents = tuple(
-            Document(file=0, row=first + i, text=text, context=None, id=None, lang=None, source=None)
-            for i, text in enumerate(texts[first : first + size])
-        )
-        rejects = (Reject(file=0, row=1000 + number, reason="bad"),)
-        yield Shard(number=number, first=first, documents=documents, rejects=rejects, duplicates={})
-
-
-def bytes_of(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def test_any_number_of_workers_gives_the_same_bytes(workers, tmp_path):
     texts = [f"text {i}" for i in range(21)]
     inside = Store(str(tmp_path / "inside"))
     scorer = workers.maker(tmp_path)()
-    expected = {shard.number: inside.write(shard, scorer.score(shard)) for shard in shards(texts)}
+    expected = {shard.number: inside.write(shard, scorer.score(shard)) for shard in workers.shards(texts)}
     for count in (1, 3):
         out = tmp_path / f"out{count}"
-        parts = list(run_local(shards(texts), workers.maker(tmp_path), Store(str(out)), count))
+        parts = list(run_local(workers.shards(texts), workers.maker(tmp_path), Store(str(out)), count))
         assert {part.number: part for part in parts} == expected
-        assert bytes_of(out) == bytes_of(tmp_path / "inside")
+        assert workers.bytes_of(out) == workers.bytes_of(tmp_path / "inside")
 
 
 def test_a_dead_worker_is_replaced_and_its_shard_done_again(workers, tmp_path):
     texts = ["a", "b", "c", "die once", "d", "e", "f", "g"]
     store = Store(str(tmp_path / "out"))
-    parts = list(run_local(shards(texts), workers.maker(tmp_path), store, 2))
+    parts = list(run_local(workers.shards(texts), workers.maker(tmp_path), store, 2))
     assert (tmp_path / "died").exists()
     assert {part.number for part in parts} == {0, 1, 2, 3}
     assert set(store.completed()) == {0, 1, 2, 3}
@@ -65,20 +45,20 @@ def test_a_dead_worker_is_replaced_and_its_shard_done_again(workers, tmp_path):
 def test_a_shard_that_kills_every_worker_ends_the_scan_by_name(workers, tmp_path):
     store = Store(str(tmp_path / "out"))
     with pytest.raises(InputError, match=r"died 3 times in a row .* on shards 1\.") as caught:
-        list(run_local(shards(["a", "die"], size=1), workers.maker(tmp_path), store, 1))
+        list(run_local(workers.shards(["a", "die"], size=1), workers.maker(tmp_path), store, 1))
     assert caught.value.code == "scan_worker"
     assert set(store.completed()) == {0}
 
 
 def test_an_error_of_a_worker_keeps_its_code(workers, tmp_path):
     with pytest.raises(InputError, match="told to fail") as caught:
-        list(run_local(shards(["a", "fail"], size=1), workers.maker(tmp_path), Store(str(tmp_path / "out")), 1))
+        list(run_local(workers.shards(["a", "fail"], size=1), workers.maker(tmp_path), Store(str(tmp_path / "out")), 1))
     assert caught.value.code == "test_failure"
 
 
 def test_a_model_that_cannot_be_loaded_is_no_dead_worker(workers, tmp_path):
     with pytest.raises(BundleError, match="no model here"):
-        list(run_local(shards(["a"]), workers.unloadable, Store(str(tmp_path / "out")), 1))
+        list(run_local(workers.shards(["a"]), workers.unloadable, Store(str(tmp_path / "out")), 1))
 
 
 def test_the_input_is_read_no_faster_than_it_is_scored(workers, tmp_path):
@@ -86,7 +66,7 @@ def test_the_input_is_read_no_faster_than_it_is_scored(workers, tmp_path):
 
     def counted() -> Iterator[Shard]:
         nonlocal taken
-        for shard in shards([f"text {i}" for i in range(40)]):
+        for shard in workers.shards([f"text {i}" for i in range(40)]):
             taken += 1
             yield shard
 

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +14,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 from fineline.errors import BundleError, InputError
-from fineline.scan.documents import Document, Reject
 from fineline.scan.ray_engine import IN_FLIGHT, run_ray
 from fineline.scan.shards import Shard
 from fineline.scan.store import Store
@@ -45,31 +44,17 @@ def workers(address: str) -> ModuleType:
     return importlib.import_module("scan_workers")
 
 
-def shards(texts: Sequence[str], size: int = 2) -> Iterator[Shard]:
-    for number, first in enumerate(range(0, len(texts), size)):
-        documents = tuple(
-            Document(file=0, row=first + i, text=text, context=None, id=None, lang=None, source=None)
-            for i, text in enumerate(texts[first : first + size])
-        )
-        rejects = (Reject(file=0, row=1000 + number, reason="bad"),)
-        yield Shard(number=number, first=first, documents=documents, rejects=rejects, duplicates={})
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_cluster_gives_the_bytes_of_one_process_and_loads_once_a_worker(workers, address, tmp_path):
     texts = [f"text {i}" for i in range(41)]
     inside = Store(str(tmp_path / "inside"))
     alone = workers.maker(tmp_path)()
-    expected = {shard.number: inside.write(shard, alone.score(shard)) for shard in shards(texts)}
+    expected = {shard.number: inside.write(shard, alone.score(shard)) for shard in workers.shards(texts)}
     loads = tmp_path / "loads"
     loads.mkdir()
-    parts = list(run_ray(shards(texts), workers.maker(loads), Store(str(tmp_path / "out")), 2, address))
+    parts = list(run_ray(workers.shards(texts), workers.maker(loads), Store(str(tmp_path / "out")), 2, address))
     assert {part.number: part for part in parts} == expected
     assert len(parts) == len(expected)
-    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "inside")
+    assert workers.bytes_of(tmp_path / "out") == workers.bytes_of(tmp_path / "inside")
     assert len(list(loads.glob("loaded-*"))) == 2
 
 
@@ -77,7 +62,7 @@ def test_shards_are_taken_no_faster_than_they_are_stored(workers, address, tmp_p
     taken = []
 
     def watched() -> Iterator[Shard]:
-        for shard in shards([str(i) for i in range(20)], size=1):
+        for shard in workers.shards([str(i) for i in range(20)], size=1):
             taken.append(shard.number)
             yield shard
 
@@ -89,7 +74,7 @@ def test_shards_are_taken_no_faster_than_they_are_stored(workers, address, tmp_p
 def test_a_dead_worker_is_replaced_and_its_shard_done_again(workers, address, tmp_path):
     store = Store(str(tmp_path / "out"))
     texts = ["a", "b", "c", "die once", "d", "e", "f", "g"]
-    parts = list(run_ray(shards(texts), workers.maker(tmp_path), store, 2, address))
+    parts = list(run_ray(workers.shards(texts), workers.maker(tmp_path), store, 2, address))
     assert (tmp_path / "died").exists()
     assert sorted(part.number for part in parts) == [0, 1, 2, 3]
     assert [row for n in range(4) for row in store.scores(n)["row"].to_pylist()] == list(range(8))
@@ -97,17 +82,21 @@ def test_a_dead_worker_is_replaced_and_its_shard_done_again(workers, address, tm
 
 def test_a_shard_that_kills_every_worker_ends_the_scan_by_name(workers, address, tmp_path):
     with pytest.raises(InputError, match="Shard 1 killed its worker 3 times") as caught:
-        list(run_ray(shards(["a", "die"], size=1), workers.maker(tmp_path), Store(str(tmp_path / "out")), 1, address))
+        list(
+            run_ray(
+                workers.shards(["a", "die"], size=1), workers.maker(tmp_path), Store(str(tmp_path / "out")), 1, address
+            )
+        )
     assert caught.value.code == "scan_worker"
 
 
 def test_an_error_of_a_worker_keeps_its_code(workers, address, tmp_path):
     store = Store(str(tmp_path / "out"))
     with pytest.raises(InputError, match="told to fail") as caught:
-        list(run_ray(shards(["a", "fail"], size=1), workers.maker(tmp_path), store, 1, address))
+        list(run_ray(workers.shards(["a", "fail"], size=1), workers.maker(tmp_path), store, 1, address))
     assert caught.value.code == "test_failure"
     with pytest.raises(BundleError, match="no model here"):
-        list(run_ray(shards(["a"]), workers.unloadable, store, 1, address))
+        list(run_ray(workers.shards(["a"]), workers.unloadable, store, 1, address))
 
 
 def test_nothing_to_score_is_no_error(workers, address, tmp_path):
@@ -116,7 +105,7 @@ def test_nothing_to_score_is_no_error(workers, address, tmp_path):
 
 def test_an_unreadable_input_ends_the_scan_with_its_own_error(workers, address, tmp_path):
     def cut() -> Iterator[Shard]:
-        yield from shards(["a", "b"], size=1)
+        yield from workers.shards(["a", "b"], size=1)
         raise InputError("input_file", "cannot be read")
 
     with pytest.raises(InputError, match="cannot be read"):
