@@ -2,9 +2,9 @@
 
 A BERT encoder is written with integer products at fixed scales and fused operators (``fused``). Any other encoder keeps
 the exported graph, with matrices in blocks of 32 weights and activations quantised by block at run time: nearer to
-fp32, and three times slower. In both a text's scores do not depend on its neighbours in the batch, as they do with ONNX
-Runtime's plain dynamic quantisation. Frozen word embeddings are stored exactly as the backbone's source had them, in
-4-bit blocks, and are looked up by ``GatherBlockQuantized``: an eighth of the space of fp32, and nothing lost.
+fp32, and two to three times slower. In both a text's scores do not depend on its neighbours in the batch, as they do
+with ONNX Runtime's plain dynamic quantisation. Frozen word embeddings are stored exactly as the backbone's source had
+them, in 4-bit blocks, and are looked up by ``GatherBlockQuantized``: an eighth of the space of fp32, and nothing lost.
 """
 
 import logging
@@ -20,7 +20,7 @@ from onnxruntime.quantization import matmul_nbits_quantizer
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from fineline_training.backbone import WordTable
-from fineline_training.fused import INPUTS, OPSET, can_fuse, fused_graph
+from fineline_training.fused import INPUTS, OPSET, OUTLIERS, can_fuse, fused_graph
 from fineline_training.model import SafetyModel
 from fineline_training.ranges import Range
 from fineline_training.words import CONTRIB, round_words, word_lookup
@@ -101,9 +101,7 @@ def export_int8(
     table = table or round_words(words)
     if can_fuse(model.encoder):
         onnx.save(fused_graph(model, table, ranges), path)
-        return (
-            "int8 a column; activations in 8 bits at fixed, smoothed scales; 16 feed-forward channels a layer in fp32"
-        )
+        return f"int8 a column, activations at fixed scales; up to {OUTLIERS} feed-forward channels a layer in fp32"
     onnx.save(_in_blocks(onnx.load(fp32), table), path)
     return "int8 in blocks of 32, activations likewise at run time"
 

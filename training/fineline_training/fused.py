@@ -1,8 +1,8 @@
 """The shipped graph of a BERT encoder: int8 products and ONNX Runtime's fused operators.
 
 What ``torch.onnx`` exports computes the same, and serves as the reference in fp32; but its attention is a dozen
-operators, and weights in blocks are no faster than fp32 in a batch. Written by hand, the graph has eleven operators a
-layer and runs three to four times faster (``training/LOG.md``).
+operators, and weights in blocks are no faster than fp32 in a batch. Written by hand, the graph has twenty operators a
+layer and runs two to three times faster (``training/LOG.md``).
 """
 
 from collections.abc import Sequence
