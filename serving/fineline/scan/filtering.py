@@ -1,7 +1,6 @@
 """Kept and dropped sets from decisions: the user's own rows, all columns, in the format and order of the input."""
 
 import heapq
-import json
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +114,8 @@ def _names(files: tuple[InputFile, ...]) -> list[str]:
 
 def _outcomes(store: Store, rule: Rule, drop: Action) -> Iterator[Outcome]:
     """One for each row of the input, in order."""
-    return heapq.merge(_judged(store, rule, drop), _rejected(store))
+    rejected = ((entry["file"], entry["row"], f"not judged: {entry['reason']}") for entry in store.rejects())
+    return heapq.merge(_judged(store, rule, drop), rejected)
 
 
 def _judged(store: Store, rule: Rule, drop: Action) -> Iterator[Outcome]:
@@ -125,10 +125,3 @@ def _judged(store: Store, rule: Rule, drop: Action) -> Iterator[Outcome]:
         columns = (table[name].to_pylist() for name in ("file", "row", "action", "flagged"))
         for file, row, action, flagged in zip(*columns, strict=True):
             yield file, row, f"{action}: {', '.join(flagged)}" if action in dropping else None
-
-
-def _rejected(store: Store) -> Iterator[Outcome]:
-    for number in store.completed():
-        for line in (store.get(f"rejects/part-{number:05d}.jsonl") or b"").splitlines():
-            entry = json.loads(line)
-            yield entry["file"], entry["row"], f"not judged: {entry['reason']}"

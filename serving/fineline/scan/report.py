@@ -138,14 +138,6 @@ def _groups(counted: Groups, labels: Sequence[str], rates: ErrorRates | None, *,
         )
 
 
-def _rejected(store: Store) -> dict[str, int]:
-    reasons: Counter[str] = Counter()
-    for number in store.completed():
-        lines = (store.get(f"rejects/part-{number:05d}.jsonl") or b"").splitlines()
-        reasons.update(json.loads(line)["reason"] for line in lines)
-    return dict(reasons.most_common())
-
-
 def _measured(errors: Sequence[ErrorRates], wanted: str | None) -> ErrorRates | None:
     if wanted is None:
         return errors[0] if errors else None
@@ -199,7 +191,7 @@ def make_report(
         duplicates=tally.duplicates,
         characters=tally.characters,
         tokens=tally.tokens,
-        rejected=_rejected(store),
+        rejected=dict(Counter(entry["reason"] for entry in store.rejects()).most_common()),
         flagged=wilson(flagged, tally.documents),
         actions={str(action): tally.actions[str(action)] for action in Action},
         labels=tuple(

@@ -198,6 +198,12 @@ class Store:
                 "output_damaged", f"{self.output}: {MANIFEST} is not readable; scan into a new folder."
             ) from None
 
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """The rows that hold no document, in input order: ``file``, ``row`` and ``reason``."""
+        for number in self.completed():
+            for line in (self.get(_name("rejects", number)) or b"").splitlines():
+                yield json.loads(line)
+
     def scores(self, number: int, columns: list[str] | None = None) -> pa.Table:
         """The scores file of one shard as it is stored."""
         content = self.get(_name("scores", number))
