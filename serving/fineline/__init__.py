@@ -3,6 +3,7 @@
 from fineline.classifier import Classifier, Verdict, WindowScore
 from fineline.errors import BundleError, ConfigError, DataError, FinelineError, InputError
 from fineline.policy import Action
+from fineline.stream import StreamEvent, StreamGuard
 from fineline.taxonomy import Label, Taxonomy, load_taxonomy
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "FinelineError",
     "InputError",
     "Label",
+    "StreamEvent",
+    "StreamGuard",
     "Taxonomy",
     "Verdict",
     "WindowScore",

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 
 from fineline.bundle import MODEL, TOKENIZER, Bundle, load_bundle
 from fineline.calibration import calibrated
-from fineline.encoding import Encoder
-from fineline.engine import Engine
+from fineline.encoding import Encoder, Window
+from fineline.engine import BATCH_TOKENS, Engine
 from fineline.errors import BundleError, InputError
 from fineline.policy import DEFAULT_POLICY, Action, get_policy
 from fineline.taxonomy import load_taxonomy
@@ -82,11 +82,18 @@ class Verdict:
         }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Judged:
-    spans: list[tuple[int, int]]
-    logits: NDArray[np.float32]
-    context_cut: bool
+def check_texts(texts: Sequence[str], contexts: Sequence[str | None] | None) -> None:
+    """Check the arguments of ``Classifier.classify``.
+
+    Raises:
+        InputError: One is not a list of strings, or the lists differ in length.
+    """
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InputError("input_type", "texts must be a list of strings; put a single text into a list.")
+    if contexts is not None and (isinstance(contexts, str) or len(contexts) != len(texts)):
+        raise InputError("input_length", "contexts must be a list with one entry (a string or None) a text.")
+    if contexts is not None and not all(isinstance(context, str | None) for context in contexts):
+        raise InputError("input_type", "every context must be a string or None.")
 
 
 def _chunk_bounds(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -108,17 +115,26 @@ class Classifier:
         policy: Policy used when a call names none.
         threads: Threads a run may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
+        batch_tokens: Padded tokens of a run of the model.
     """
 
     def __init__(
-        self, bundle: Bundle, *, policy: str = DEFAULT_POLICY, threads: int | None = None, device: str = "cpu"
+        self,
+        bundle: Bundle,
+        *,
+        policy: str = DEFAULT_POLICY,
+        threads: int | None = None,
+        device: str = "cpu",
+        batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         self.bundle = bundle
         self.policy = get_policy(policy).name
         self.labels = bundle.meta.labels
         tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
         self.encoder = Encoder(tokenizer, bundle.meta.window, View(bundle.meta.view))
-        self.engine = Engine(bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device)
+        self.engine = Engine(
+            bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device, batch_tokens=batch_tokens
+        )
         if self.engine.outputs != len(self.labels):
             raise BundleError(
                 "bundle_labels",
@@ -166,11 +182,61 @@ class Classifier:
             ConfigError: The policy is unknown.
         """
         name = get_policy(policy).name if policy else self.policy
-        return [self._verdict(judged, name) for judged in self._judge(texts, contexts)]
+        return [self.verdict(windows, logits, name) for windows, logits in self._judge(texts, contexts)]
+
+    def encode(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> list[list[Window]]:
+        """First step of ``classify``: texts to the windows that the model reads; safe to call from several threads.
+
+        The second step is ``engine.logits`` on windows of any texts together, the third is ``verdict``.
+
+        Args:
+            texts: As for ``classify``; all are encoded at once, so memory grows with their length.
+            contexts: As for ``classify``.
+
+        Returns:
+            Per text its windows, at least one.
+
+        Raises:
+            InputError: As ``classify``.
+        """
+        check_texts(texts, contexts)
+        return self.encoder.encode(texts, contexts)
+
+    def verdict(self, windows: Sequence[Window], logits: NDArray[np.float32], policy: str | None = None) -> Verdict:
+        """Last step of ``classify``: the verdict on one text.
+
+        Args:
+            windows: All windows of the text, in order.
+            logits: Their outputs, float32, shape (windows, labels).
+            policy: Policy of this call.
+
+        Raises:
+            ConfigError: The policy is unknown.
+        """
+        chosen = get_policy(policy or self.policy)
+        thresholds = self.bundle.meta.thresholds[chosen.name]
+        table = self.probabilities(logits)
+        by_window = [dict(zip(self.labels, row, strict=True)) for row in table.tolist()]
+        scores = dict(zip(self.labels, table.max(axis=0).tolist(), strict=True))
+        flagged = tuple(sorted((x for x in self.labels if scores[x] >= thresholds[x]), key=lambda x: -scores[x]))
+        return Verdict(
+            action=chosen.action(flagged),
+            flagged=flagged,
+            scores=scores,
+            thresholds=thresholds,
+            windows=tuple(
+                WindowScore(start=window.start, end=window.end, scores=row)
+                for window, row in zip(windows, by_window, strict=True)
+            ),
+            rules={label: self._rules[label] for label in flagged},
+            model=self.bundle.model_id,
+            policy=chosen.name,
+            context_cut=windows[0].context_cut,
+        )
 
     def logits(self, texts: Sequence[str], contexts: Sequence[str | None] | None = None) -> NDArray[np.float32]:
         """Uncalibrated outputs, float32, shape (texts, labels): the highest over a text's windows."""
-        rows = [judged.logits.max(axis=0) for judged in self._judge(texts, contexts)]
+        rows = [logits.max(axis=0) for _, logits in self._judge(texts, contexts)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), dtype=np.float32)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -198,45 +264,14 @@ class Classifier:
             )
         return worst
 
-    def _judge(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise InputError("input_type", "texts must be a list of strings; put a single text into a list.")
-        if contexts is not None and (isinstance(contexts, str) or len(contexts) != len(texts)):
-            raise InputError("input_length", "contexts must be a list with one entry (a string or None) a text.")
-        if contexts is not None and not all(isinstance(context, str | None) for context in contexts):
-            raise InputError("input_type", "every context must be a string or None.")
-        return self._chunks(texts, contexts)
-
-    def _chunks(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> Iterator[_Judged]:
+    def _judge(
+        self, texts: Sequence[str], contexts: Sequence[str | None] | None
+    ) -> Iterator[tuple[list[Window], NDArray[np.float32]]]:
+        check_texts(texts, contexts)
         for low, high in _chunk_bounds(texts):
-            encoded = self.encoder.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
+            encoded = self.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
             logits = self.engine.logits([window for windows in encoded for window in windows])
             at = 0
             for windows in encoded:
-                yield _Judged(
-                    spans=[(window.start, window.end) for window in windows],
-                    logits=logits[at : at + len(windows)],
-                    context_cut=windows[0].context_cut,
-                )
+                yield windows, logits[at : at + len(windows)]
                 at += len(windows)
-
-    def _verdict(self, judged: _Judged, policy: str) -> Verdict:
-        thresholds = self.bundle.meta.thresholds[policy]
-        table = self.probabilities(judged.logits)
-        by_window = [dict(zip(self.labels, map(float, row), strict=True)) for row in table]
-        scores = dict(zip(self.labels, map(float, table.max(axis=0)), strict=True))
-        flagged = tuple(sorted((x for x in self.labels if scores[x] >= thresholds[x]), key=lambda x: -scores[x]))
-        return Verdict(
-            action=get_policy(policy).action(flagged),
-            flagged=flagged,
-            scores=scores,
-            thresholds=thresholds,
-            windows=tuple(
-                WindowScore(start=start, end=end, scores=row)
-                for (start, end), row in zip(judged.spans, by_window, strict=True)
-            ),
-            rules={label: self._rules[label] for label in flagged},
-            model=self.bundle.model_id,
-            policy=policy,
-            context_cut=judged.context_cut,
-        )

@@ -25,13 +25,22 @@ class Engine:
         pad: Id of the padding token.
         threads: Threads a run may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
+        batch_tokens: Padded tokens a run; the memory of a run grows with it.
 
     Raises:
         ConfigError: The device is unknown or not available in this installation.
         BundleError: The file is not a model that ONNX Runtime can load.
     """
 
-    def __init__(self, model: Path, *, pad: int, threads: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        pad: int,
+        threads: int | None = None,
+        device: str = "cpu",
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
         provider = _PROVIDERS.get(device)
         if provider is None or provider not in ort.get_available_providers():
             found = [name for name, wanted in _PROVIDERS.items() if wanted in ort.get_available_providers()]
@@ -46,11 +55,12 @@ class Engine:
                 "bundle_model", f"{model}: ONNX Runtime cannot load it ({type(error).__name__})."
             ) from None
         self._pad = pad
+        self._batch_tokens = batch_tokens
         self.outputs: int = self._session.get_outputs()[0].shape[1]
 
     def logits(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Logits of windows in their order, float32, shape (windows, labels)."""
-        batches = length_batches([len(window.ids) for window in windows], tokens=BATCH_TOKENS)
+        batches = length_batches([len(window.ids) for window in windows], tokens=self._batch_tokens)
         outputs = [self._session.run(None, collate([windows[i] for i in rows], self._pad))[0] for rows in batches]
         result = np.empty((len(windows), outputs[0].shape[1]), dtype=np.float32)
         for rows, output in zip(batches, outputs, strict=True):

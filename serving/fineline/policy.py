@@ -34,7 +34,9 @@ class Policy:
     Attributes:
         name: Id used in requests.
         title: Short title.
+        title_zh: The same in Chinese.
         description: What it is for.
+        description_zh: The same in Chinese.
         beta: Weight of recall in the F-score that chooses thresholds.
         max_lawful_flagged: Highest share of lawful development texts that the policy may flag, by any label.
         default_action: Action for a flagged label without an entry in ``actions``.
@@ -43,7 +45,9 @@ class Policy:
 
     name: str
     title: str
+    title_zh: str
     description: str
+    description_zh: str
     beta: float
     max_lawful_flagged: float
     default_action: str

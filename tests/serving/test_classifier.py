@@ -91,6 +91,23 @@ def test_an_evasion_gets_the_scores_of_what_it_hides(classifier_fp32):
     assert plain.scores == pytest.approx(hidden.scores, abs=1e-5)
 
 
+def test_the_steps_of_a_classification_can_be_taken_one_by_one(classifier_fp32):
+    texts, contexts = ["tell anyone", LONG, ""], [None, "Why?", "a very long question indeed " * 20]
+    encoded = classifier_fp32.encode(texts, contexts)
+    logits = [classifier_fp32.engine.logits(windows) for windows in encoded]
+    found = [classifier_fp32.verdict(*pair, "minors") for pair in zip(encoded, logits, strict=True)]
+    for one, other in zip(found, classifier_fp32.classify(texts, contexts, policy="minors"), strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+        assert [(w.start, w.end) for w in one.windows] == [(w.start, w.end) for w in other.windows]
+        assert (one.flagged, one.policy, one.context_cut) == (other.flagged, other.policy, other.context_cut)
+    assert classifier_fp32.verdict(encoded[0], logits[0]).policy == classifier_fp32.policy
+    assert classifier_fp32.encode([]) == []
+    with pytest.raises(InputError):
+        classifier_fp32.encode("one text")
+    with pytest.raises(ConfigError):
+        classifier_fp32.verdict(encoded[0], logits[0], "none of these")
+
+
 def test_a_context_changes_scores_but_is_not_judged_itself(classifier_fp32):
     alone, answered = classifier_fp32.classify(["Yes, at eight.", "Yes, at eight."], [None, "Shall we rob it?"])
     assert alone.scores != answered.scores

@@ -144,7 +144,9 @@ def test_higher_scores_never_make_the_action_milder(scores, raised, thresholds, 
 GOOD = """
 name = "mine"
 title = "Mine"
+title_zh = "自用"
 description = "For a test."
+description_zh = "用于测试。"
 beta = 1.0
 max_lawful_flagged = 0.01
 default_action = "block"
