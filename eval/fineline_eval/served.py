@@ -14,6 +14,9 @@ from fastapi.testclient import TestClient
 from fineline import Classifier
 from fineline.errors import BundleError
 from fineline.server.app import create_app
+from fineline.server.feedback_settings import FeedbackSettings
+from fineline.server.models import ModelSlot
+from fineline.server.settings import ServerSettings
 from fineline_eval.banks import exact_share
 from fineline_eval.metrics import Metric
 from fineline_training.records import Record
@@ -65,7 +68,8 @@ def evaluate_served(classifier: Classifier, rows: Sequence[Record]) -> Served:
         if len(chosen[row.lang]) < _ROWS:
             chosen[row.lang].append(row)
     results = []
-    with TestClient(create_app(classifier)) as client:
+    settings = ServerSettings(feedback=FeedbackSettings(enabled=False))
+    with TestClient(create_app(settings, ModelSlot.holding(classifier, settings))) as client:
         for lang, few in sorted(chosen.items()):
             texts, contexts = [row.text for row in few], [row.context for row in few]
             body = {"input": texts, "context": contexts}

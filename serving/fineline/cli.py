@@ -20,6 +20,7 @@ from fineline.extras import require
 from fineline.policy import DEFAULT_POLICY
 from fineline.rows import score_file
 from fineline.scan.command import app as scan_app
+from fineline.server.commands import feedback_app, keys_app
 
 GROUP = "fineline.commands"
 
@@ -58,6 +59,8 @@ app = typer.Typer(
 )
 
 app.add_typer(scan_app, name="scan")
+app.add_typer(keys_app, name="keys")
+app.add_typer(feedback_app, name="feedback")
 
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle; the shipped model if not given.")
@@ -132,18 +135,35 @@ def score(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; options of this command override it.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if not given.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 if not given.")] = None,
     bundle: BundleOption = None,
-    policy: PolicyOption = DEFAULT_POLICY,
+    policy: Annotated[str | None, typer.Option(help="Policy of requests that name none.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys, made by 'fineline keys new'.")] = None,
+    insecure_no_auth: Annotated[bool, typer.Option("--insecure-no-auth", help="Judge for everybody.")] = False,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    openapi: Annotated[Path | None, typer.Option(help="Write the OpenAPI document here, and stop.")] = None,
 ) -> None:
     """Serve the HTTP API."""
-    require("serve", "fastapi", "uvicorn", "prometheus_client")
-    import uvicorn
+    require("serve", "fastapi", "uvicorn", "prometheus_client", "sqlalchemy", "cryptography")
+    from fineline.server import run
+    from fineline.server.settings import ServerSettings, overridden, read_settings
 
-    from fineline.server.app import create_app
-
-    uvicorn.run(create_app(Classifier.load(bundle, policy=policy)), host=host, port=port, log_level="warning")
+    settings = overridden(
+        read_settings(config) if config else ServerSettings(),
+        {
+            "listen": {"host": host, "port": port},
+            "engine": {"bundle": bundle and str(bundle), "policy": policy},
+            "auth": {"keys": keys and str(keys), "insecure_no_auth": insecure_no_auth or None},
+            "tls": {"certificate": certificate and str(certificate), "key": key and str(key)},
+        },
+    )
+    if openapi:
+        run.write_openapi(settings, openapi)
+    else:
+        run.serve(settings)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import pytest
 
 from fineline import Classifier
 from fineline.bundle import GOLDEN, META, write_bundle
+from fineline.classifier import Verdict
 from fineline_eval.served import evaluate_served
 
 
@@ -22,12 +23,10 @@ def test_the_endpoint_agrees_and_few_texts_a_language_are_sent(classifier, rows)
 
 
 def test_an_endpoint_that_answers_otherwise_is_seen(classifier, rows, monkeypatch):
-    from fineline.server import app
-
     def swapped(verdict):
         return {"flagged": ["privacy", *verdict.flagged]}
 
-    monkeypatch.setattr(app.Verdict, "as_dict", swapped)
+    monkeypatch.setattr(Verdict, "as_dict", swapped)
     assert all(part.same.value == 0.0 for part in evaluate_served(classifier, rows).http)
 
 

@@ -1,7 +1,12 @@
-"""A finished scan of a few rows, made in this process."""
+"""A finished scan of a few rows, made in this process; the server, in this process and in one of its own."""
 
 import json
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +87,104 @@ def make_scan(tiny_loaded: Bundle, tmp_path: Path) -> Callable[..., Scanned]:
         return Scanned(output=store.output, folder=Path(store.output), source=source, rows=rows, bundle=tiny_loaded)
 
     return make
+
+
+# --- the server
+
+
+@pytest.fixture(scope="session")
+def make_app(classifier: Any) -> Callable[..., Any]:
+    """An app with the tiny model; keywords are sections of the settings."""
+    pytest.importorskip("fastapi")
+    from fineline.server.app import create_app
+    from fineline.server.feedback_settings import FeedbackSettings
+    from fineline.server.models import ModelSlot
+    from fineline.server.settings import ServerSettings
+
+    def make(model: Any = None, **sections: Any) -> Any:
+        settings = ServerSettings(**({"feedback": FeedbackSettings(enabled=False)} | sections))
+        return create_app(settings, ModelSlot.holding(model or classifier, settings))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def post() -> Callable[..., Any]:
+    """Post a body as JSON; bytes are sent as they are."""
+
+    def send(client: Any, path: str, body: Any, **headers: str) -> Any:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return client.post(path, content=raw, headers={"content-type": "application/json"} | named)
+
+    return send
+
+
+@pytest.fixture(scope="session")
+def error_of() -> Callable[..., dict[str, Any]]:
+    """Check that an answer is an OpenAI error object, and give what it holds."""
+
+    def check(response: Any, status: int, code: str | None = None, marker: str | None = None) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert set(response.json()) == {"error"}
+        error: dict[str, Any] = response.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
+        assert marker is None or marker not in response.text
+        assert code is None or error["code"] == code
+        return error
+
+    return check
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealServer:
+    """A server in a process of its own.
+
+    Attributes:
+        url: Where it listens.
+        log: All it writes.
+        process: The process.
+    """
+
+    url: str
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+
+@pytest.fixture(scope="session")
+def start_server(source_env: dict[str, str]) -> Callable[..., Any]:
+    """Run ``fineline serve`` for the length of a block, from when it is ready; ``before`` is code to run first."""
+    import httpx
+
+    @contextmanager
+    def start(folder: Path, *words: object, before: str = "", scheme: str = "http") -> Iterator[RealServer]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = folder / "log.txt"
+        code = f"{before}\nfrom fineline.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", str(port), *map(str, words)]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, env=source_env, cwd=folder, stdout=stream, stderr=stream)
+        url = f"{scheme}://127.0.0.1:{port}"
+        try:
+            for _ in range(1500):
+                assert process.poll() is None, log.read_text()
+                try:
+                    if httpx.get(f"{url}/readyz", verify=False).status_code == 200:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            else:
+                raise AssertionError("the server did not become ready: " + log.read_text())
+            yield RealServer(url=url, log=log, process=process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+                process.wait()
+
+    return start

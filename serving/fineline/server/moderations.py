@@ -1,6 +1,5 @@
 """Verdicts in the shape of the OpenAI moderation API."""
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -47,8 +46,3 @@ def moderation_result(verdict: Verdict) -> dict[str, Any]:
         "category_scores": {name: round(score, 6) for name, score in scores.items()},
         "category_applied_input_types": {name: ["text"] for name in flags},
     }
-
-
-def moderation_response(request_id: str, verdicts: Sequence[Verdict], model: str) -> dict[str, Any]:
-    """The whole response."""
-    return {"id": request_id, "model": model, "results": [moderation_result(verdict) for verdict in verdicts]}

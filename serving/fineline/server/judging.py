@@ -1,0 +1,195 @@
+"""Texts of a request to verdicts: limits, tokens, batches, verdicts. Every route judges through this."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from fineline.classifier import Verdict, check_texts
+from fineline.encoding import Window
+from fineline.errors import InputError
+from fineline.policy import get_policy
+from fineline.server.bodies import TooLongError, TooManyError
+from fineline.server.faults import DeadlineError, OverloadError
+from fineline.server.models import Model, ModelSlot
+from fineline.server.settings import LimitSettings, available_cores
+
+_T = TypeVar("_T")
+_CHUNK = 64
+"""Texts tokenised at once: between two chunks other requests get their turn, and a cancelled one stops."""
+
+_INLINE = 32
+"""Windows whose verdicts are made on the event loop; more go to the pool."""
+
+
+@dataclass(kw_only=True)
+class Usage:
+    """What one HTTP request has cost, for its log line."""
+
+    began: float = field(default_factory=time.monotonic)
+    texts: int = 0
+    tokens: int = 0
+
+
+usage: ContextVar[Usage | None] = ContextVar("usage", default=None)
+"""Set by the middleware for each request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Verdicts, and the digest of the bundle that gave them."""
+
+    verdicts: list[Verdict]
+    bundle: str
+
+
+class Judge:
+    """Judges texts with the model in use.
+
+    Args:
+        slot: Where the model is.
+        limits: Of a request.
+    """
+
+    def __init__(self, slot: ModelSlot, limits: LimitSettings) -> None:
+        self.slot = slot
+        self._limits = limits
+        self._metrics = slot.metrics
+        self._pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="tokenise")
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def judge(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str | None] | None = None,
+        *,
+        policy: str | None = None,
+        deadline: float | None = None,
+    ) -> list[Verdict]:
+        """Judge texts; a call that is cancelled costs nothing from then on.
+
+        Args:
+            texts: As for ``Classifier.classify``.
+            contexts: As for ``Classifier.classify``.
+            policy: Policy of this call.
+            deadline: Seconds from the request's arrival in which the answer is of use; the server's limit when ``None``
+                or above it.
+
+        Returns:
+            One verdict a text, in order.
+
+        Raises:
+            InputError: As ``Classifier.classify``.
+            ConfigError: The policy is unknown.
+            TooManyError: There are more texts than a request may hold.
+            TooLongError: They are longer than a request may be.
+            OverloadError: Too much waits already.
+            DeadlineError: The time is over.
+            EngineError: The engine failed.
+            NotReadyError: There is no model.
+        """
+        return (await self.judged(texts, contexts, policy=policy, deadline=deadline)).verdicts
+
+    async def judged(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str | None] | None = None,
+        *,
+        policy: str | None = None,
+        deadline: float | None = None,
+        count: bool = True,
+    ) -> Judged:
+        """As ``judge``, with the bundle that gave the verdicts; ``count`` is whether metrics count them."""
+        if policy is not None:
+            get_policy(policy)
+        characters = self._measure(texts, contexts)
+        request, allowed = usage.get(), self._limits.deadline_seconds
+        due = (request.began if request else time.monotonic()) + min(allowed, deadline or allowed)
+        try:
+            with self.slot.use() as model:
+                verdicts = await self._run(model, texts, contexts, policy, characters, due)
+                digest = model.classifier.bundle.meta.digest
+        except OverloadError:
+            self._metrics.overloads.inc()
+            raise
+        except DeadlineError:
+            self._metrics.deadlines.inc()
+            raise
+        if count:
+            self._metrics.count(verdicts)
+        return Judged(verdicts=verdicts, bundle=digest)
+
+    def _measure(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> int:
+        check_texts(texts, contexts)
+        if not texts:
+            raise InputError("input_empty", "input: the list is empty; send at least one text.")
+        if len(texts) > self._limits.max_inputs:
+            raise TooManyError(
+                "too_many_inputs",
+                f"input: {len(texts)} texts; send at most {self._limits.max_inputs} in one request.",
+            )
+        characters = sum(map(len, texts)) + sum(len(context or "") for context in contexts or ())
+        if characters > self._limits.max_characters:
+            raise TooLongError(
+                "input_too_long",
+                f"input: {characters} characters; send at most {self._limits.max_characters} in one request.",
+            )
+        return characters
+
+    async def _run(
+        self,
+        model: Model,
+        texts: Sequence[str],
+        contexts: Sequence[str | None] | None,
+        policy: str | None,
+        characters: int,
+        due: float,
+    ) -> list[Verdict]:
+        began = time.monotonic()
+        estimate = characters // 2 + 4 * len(texts)
+        model.batcher.reserve(estimate, due)
+        try:
+            async with asyncio.timeout(due - began):
+                encoded = await self._tokenise(model, texts, contexts)
+        except TimeoutError:
+            raise DeadlineError from None
+        finally:
+            model.batcher.release(estimate)
+        self._metrics.stage("tokenise", time.monotonic() - began)
+        windows = [window for part in encoded for window in part]
+        if found := usage.get():
+            found.texts += len(texts)
+            found.tokens += sum(len(window.ids) for window in windows)
+        logits = await model.batcher.logits(windows, due)
+        began = time.monotonic()
+
+        def verdicts() -> list[Verdict]:
+            made, at = [], 0
+            for part in encoded:
+                made.append(model.classifier.verdict(part, logits[at : at + len(part)], policy))
+                at += len(part)
+            return made
+
+        answer = verdicts() if len(windows) <= _INLINE else await self._aside(verdicts)
+        self._metrics.stage("answer", time.monotonic() - began)
+        return answer
+
+    async def _tokenise(
+        self, model: Model, texts: Sequence[str], contexts: Sequence[str | None] | None
+    ) -> list[list[Window]]:
+        encoded: list[list[Window]] = []
+        for low in range(0, len(texts), _CHUNK):
+            part = slice(low, low + _CHUNK)
+            encode = partial(model.classifier.encode, texts[part], contexts[part] if contexts is not None else None)
+            encoded += await self._aside(encode)
+        return encoded
+
+    async def _aside(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
