@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ class Engine:
     Args:
         model: ONNX file.
         pad: Id of the padding token.
-        threads: Threads a run may use; all cores when ``None``.
+        threads: Threads a call may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
         batch_tokens: Padded tokens a run; the memory of a run grows with it.
 
@@ -45,24 +47,44 @@ class Engine:
         if provider is None or provider not in ort.get_available_providers():
             found = [name for name, wanted in _PROVIDERS.items() if wanted in ort.get_available_providers()]
             raise ConfigError("device_unavailable", f"Device '{device}' is not available; here: {', '.join(found)}.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.log_severity_level = 3
-        try:
-            self._session = ort.InferenceSession(str(model), options, providers=[provider])
-        except Exception as error:  # onnxruntime raises several unrelated types for a bad file
-            raise BundleError(
-                "bundle_model", f"{model}: ONNX Runtime cannot load it ({type(error).__name__})."
-            ) from None
+        self._model, self._provider = model, provider
+        self._threads = threads or os.cpu_count() or 1
+        self._session = self._load(self._threads)
         self._pad = pad
         self._batch_tokens = batch_tokens
         self.outputs: int = self._session.get_outputs()[0].shape[1]
 
+    def _load(self, threads: int) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            return ort.InferenceSession(str(self._model), options, providers=[self._provider])
+        except Exception as error:  # onnxruntime raises several unrelated types for a bad file
+            raise BundleError(
+                "bundle_model", f"{self._model}: ONNX Runtime cannot load it ({type(error).__name__})."
+            ) from None
+
+    @cached_property
+    def _single(self) -> ort.InferenceSession:
+        """For many batches: cores with a batch each need not wait for one another after every operator."""
+        return self._load(1)
+
     def logits(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Logits of windows in their order, float32, shape (windows, labels)."""
         batches = length_batches([len(window.ids) for window in windows], tokens=self._batch_tokens)
-        outputs = [self._session.run(None, collate([windows[i] for i in rows], self._pad))[0] for rows in batches]
-        result = np.empty((len(windows), outputs[0].shape[1]), dtype=np.float32)
-        for rows, output in zip(batches, outputs, strict=True):
-            result[rows] = output
+        result = np.empty((len(windows), self.outputs), dtype=np.float32)
+        together = self._threads > 1 and self._provider == _PROVIDERS["cpu"] and len(batches) >= 2 * self._threads
+        session = self._single if together else self._session
+
+        def run(rows: list[int]) -> None:
+            result[rows] = session.run(None, collate([windows[i] for i in rows], self._pad))[0]
+
+        if together:
+            with ThreadPoolExecutor(self._threads) as pool:
+                # Longest first, so that the cores end together.
+                list(pool.map(run, reversed(batches)))
+        else:
+            for rows in batches:
+                run(rows)
         return result

@@ -186,9 +186,10 @@ RAGGED = (
 )
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("artefact", "tolerance"), [("fp32", FP32_SPLIT), ("int8", INT8_SPLIT)])
-def test_batching_does_not_change_logits(tiny, tiny_encoder, artefact, tolerance):
-    engine = Engine(getattr(tiny, artefact), pad=tiny_encoder.pad, threads=1)
+def test_batching_does_not_change_logits(tiny, tiny_encoder, artefact, tolerance, threads):
+    engine = Engine(getattr(tiny, artefact), pad=tiny_encoder.pad, threads=threads, batch_tokens=96)
     windows = [row[0] for row in tiny_encoder.encode(RAGGED, [None, "why?"] + [None] * (len(RAGGED) - 2))]
     together = engine.logits(windows)
     alone = np.concatenate([engine.logits([window]) for window in windows])
@@ -202,7 +203,7 @@ def test_batching_does_not_change_logits(tiny, tiny_encoder, artefact, tolerance
 
 
 def test_rows_are_returned_in_the_order_they_were_given(tiny, tiny_encoder):
-    engine = Engine(tiny.fp32, pad=tiny_encoder.pad, threads=1)
+    engine = Engine(tiny.fp32, pad=tiny_encoder.pad, threads=2)
     windows = [row[0] for row in tiny_encoder.encode([text for text in RAGGED for _ in range(40)])]
     shuffled = np.random.default_rng(3).permutation(len(windows))
     expected = engine.logits(windows)

@@ -6,6 +6,7 @@ layer and runs two to three times faster (``training/LOG.md``).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,19 @@ class Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="fineline")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Values of the graph that say what is padding.
+
+    Attributes:
+        tokens: 1 for a token, 0 for padding, int32, shape (batch, tokens).
+        none: Whether no token of the batch is padding.
+    """
+
+    tokens: str
+    none: str
+
+
 def _array(tensor: Any) -> NDArray[np.float32]:
     values: NDArray[np.float32] = tensor.detach().float().numpy()
     return values
@@ -101,7 +115,11 @@ def fused_graph(model: SafetyModel, table: WordTable, ranges: dict[str, Range]) 
     places = graph.node("Slice", [table_of, first, length, axis], "places")
     summed = graph.node("Add", [graph.node("Add", [words, segments], "words_segments"), places], "embedded")
     x = graph.norm(summed, "embedded_norm", embeddings.LayerNorm)
-    mask = graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
+    full = graph.node("ReduceMin", ["attention_mask"], "least", keepdims=0)
+    mask = Mask(
+        tokens=graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32),
+        none=graph.node("Cast", [full], "unpadded", to=TensorProto.BOOL),
+    )
     for number, layer in enumerate(encoder.encoder.layer):
         x = _feed_forward(graph, _attention(graph, x, mask, number, layer, ranges), number, layer, ranges)
     _head(graph, x, model)
@@ -132,7 +150,7 @@ def _product(
     return graph.node("MatMulIntegerToFloat", inputs, name, CONTRIB)
 
 
-def _attention(graph: Graph, x: str, mask: str, number: int, layer: Any, ranges: dict[str, Range]) -> str:
+def _attention(graph: Graph, x: str, mask: Mask, number: int, layer: Any, ranges: dict[str, Range]) -> str:
     name, place = f"layer{number}.attention", f"encoder.layer.{number}.attention"
     parts, dense = layer.attention.self, layer.attention.output.dense
     weight = np.concatenate([_array(part.weight).T for part in (parts.query, parts.key, parts.value)], axis=1)
@@ -144,15 +162,27 @@ def _attention(graph: Graph, x: str, mask: str, number: int, layer: Any, ranges:
     bias[2 * size :] /= divisor_out
     seen = ranges[f"{place}.self.query"]
     divisor = divisors(weight, seen)
-    levels, scale, zero = _quantised(graph, x, name, activation_levels(seen, divisor))
-    matrix = int8_weights(weight, divisor)
-    stored, steps = graph.weight(f"{name}.weight", matrix.levels), graph.weight(f"{name}.steps", matrix.steps)
-    zeros = graph.weight(f"{name}.zeros", np.zeros(3 * size, np.int8))
-    inputs = [levels, stored, graph.weight(f"{name}.bias", bias), scale, steps, mask, zero, zeros]
-    mixed = graph.node("QAttention", inputs, f"{name}.mixed", CONTRIB, num_heads=parts.num_attention_heads)
+    given = _quantised(graph, x, name, activation_levels(seen, divisor))
+    all_three = _product(graph, given, f"{name}.parts", weight, bias, divisor)
+    parted = [f"{name}.{part}" for part in ("query", "key", "value")]
+    graph.nodes.append(helper.make_node("Split", [all_three], parted, axis=2, num_outputs=3, name=f"{name}.split"))
+    mixed = _mixed(graph, parted, mask, f"{name}.mixed", parts.num_attention_heads, size)
     given = _quantised(graph, mixed, f"{name}.out", activation_levels(seen_out, divisor_out), divided=True)
     y = _product(graph, given, f"{name}.dense", out, _array(dense.bias), divisor_out)
     return graph.norm(graph.node("Add", [y, x], f"{name}.sum"), f"{name}.norm", layer.attention.output.LayerNorm)
+
+
+def _mixed(graph: Graph, parted: list[str], mask: Mask, name: str, heads: int, size: int) -> str:
+    """Attention in fp32, without the mask where nothing is padded: ONNX Runtime's blockwise kernel takes none."""
+
+    def branch(kind: str, inputs: list[str]) -> onnx.GraphProto:
+        value = f"{name}.{kind}"
+        node = helper.make_node("MultiHeadAttention", inputs, [value], name=value, domain=CONTRIB, num_heads=heads)
+        shape = helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", "tokens", size])
+        return helper.make_graph([node], f"{value}.graph", [], [shape])
+
+    whole, padded = branch("whole", parted), branch("padded", [*parted, "", mask.tokens])
+    return graph.node("If", [mask.none], name, then_branch=whole, else_branch=padded)
 
 
 def _feed_forward(graph: Graph, x: str, number: int, layer: Any, ranges: dict[str, Range]) -> str:
