@@ -1,7 +1,9 @@
 """Texts to verdicts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,7 @@ class Classifier:
         policy: Policy used when a call names none.
         threads: Threads a run may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
-        batch_tokens: Padded tokens of a run of the model.
+        batch_tokens: Tokens of a run of the model.
     """
 
     def __init__(
@@ -268,10 +270,19 @@ class Classifier:
         self, texts: Sequence[str], contexts: Sequence[str | None] | None
     ) -> Iterator[tuple[list[Window], NDArray[np.float32]]]:
         check_texts(texts, contexts)
-        for low, high in _chunk_bounds(texts):
-            encoded = self.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
-            logits = self.engine.logits([window for windows in encoded for window in windows])
-            at = 0
-            for windows in encoded:
-                yield windows, logits[at : at + len(windows)]
-                at += len(windows)
+        bounds = list(_chunk_bounds(texts))
+
+        def encoded(low: int, high: int) -> list[list[Window]]:
+            return self.encode(texts[low:high], contexts[low:high] if contexts is not None else None)
+
+        with ThreadPoolExecutor(1) as ahead:
+            # While a chunk is judged the next one is encoded.
+            pending = ahead.submit(encoded, *bounds[0]) if len(bounds) > 1 else None
+            for here, following in zip_longest(bounds, bounds[1:]):
+                chunk = pending.result() if pending else encoded(*here)
+                pending = ahead.submit(encoded, *following) if following else None
+                logits = self.engine.logits([window for windows in chunk for window in windows])
+                at = 0
+                for windows in chunk:
+                    yield windows, logits[at : at + len(windows)]
+                    at += len(windows)

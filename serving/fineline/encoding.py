@@ -159,13 +159,16 @@ def collate(windows: Sequence[Window], pad: int) -> dict[str, NDArray[np.int64]]
     return inputs
 
 
-def length_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
-    """Group indices of similar length so that a padded batch holds at most ``tokens`` tokens (at least one row)."""
+def equal_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
+    """Group indices of equal length in batches of at most ``tokens`` tokens (at least one row), shortest first.
+
+    Nothing is padded, so no row's numbers depend on its neighbours.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
     batches: list[list[int]] = []
-    current: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if current and (len(current) + 1) * lengths[index] > tokens:
-            batches.append(current)
-            current = []
-        current.append(index)
-    return [*batches, current] if current else batches
+    for length, group in sorted(groups.items()):
+        rows = max(1, tokens // length)
+        batches += [group[low : low + rows] for low in range(0, len(group), rows)]
+    return batches

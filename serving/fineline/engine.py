@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from fineline.encoding import Window, collate, length_batches
+from fineline.encoding import Window, collate, equal_batches
 from fineline.errors import BundleError, ConfigError
 
 BATCH_TOKENS = 512
-"""Padded tokens a run: the activations of more than that leave a server CPU's caches (training/LOG.md)."""
+"""Tokens a run: the activations of more than that leave a server CPU's caches (training/LOG.md)."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -27,7 +27,7 @@ class Engine:
         pad: Id of the padding token.
         threads: Threads a call may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
-        batch_tokens: Padded tokens a run; the memory of a run grows with it.
+        batch_tokens: Tokens a run; the memory of a run grows with it.
 
     Raises:
         ConfigError: The device is unknown or not available in this installation.
@@ -72,7 +72,7 @@ class Engine:
 
     def logits(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Logits of windows in their order, float32, shape (windows, labels)."""
-        batches = length_batches([len(window.ids) for window in windows], tokens=self._batch_tokens)
+        batches = equal_batches([len(window.ids) for window in windows], tokens=self._batch_tokens)
         result = np.empty((len(windows), self.outputs), dtype=np.float32)
         together = self._threads > 1 and self._provider == _PROVIDERS["cpu"] and len(batches) >= 2 * self._threads
         session = self._single if together else self._session

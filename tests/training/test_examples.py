@@ -1,11 +1,13 @@
 """Batches: every row once, twins together, no batch over its size."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineline.encoding import Window
-from fineline_training.examples import Examples, epoch_batches
+from fineline_training.examples import Examples, epoch_batches, length_batches
 
 TOKENS = 60
 rows = st.lists(st.tuples(st.integers(1, 40), st.integers(-1, 5)), min_size=1, max_size=40)
@@ -77,3 +79,19 @@ def test_short_rows_are_not_padded_to_long_ones():
     plan = epoch_batches(made, tokens=TOKENS, seed="1")
     assert len(plan) == 3
     assert all(len({made.lengths[row] for row in batch}) == 1 for batch in plan)
+
+
+@given(st.lists(st.integers(1, 300)), st.integers(1, 2000))
+def test_batches_hold_each_row_once_within_the_budget(lengths, tokens):
+    batches = length_batches(lengths, tokens=tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(batches)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= tokens
+
+
+@given(st.lists(st.integers(1, 300), min_size=1), st.integers(300, 2000))
+def test_batches_are_filled_before_the_next_is_begun(lengths, tokens):
+    batches = length_batches(lengths, tokens=tokens)
+    for batch, after in itertools.pairwise(batches):
+        assert (len(batch) + 1) * lengths[after[0]] > tokens

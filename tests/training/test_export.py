@@ -29,7 +29,7 @@ INT8_MEAN = 0.25
 """The tiny model's words are random and rounded to 4 bits here, which makes nearly all of the difference: 1.16 at most
 where logits have a standard deviation of 1.4. The backbone's own words are exported exactly (tested below)."""
 ALONE_TOLERANCE = 1e-3
-"""Scales are fixed, so what else is in the batch changes only the order of sums."""
+"""Nothing is padded and scales are fixed, so what else is in the batch changes only the order of sums."""
 
 TEXTS = {
     "empty": "",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fineline.encoding import Encoder, Window, collate, length_batches
+from fineline.encoding import Encoder, Window, collate
 from fineline_training.arrays import label_arrays
 from fineline_training.records import Record
 
@@ -53,6 +53,18 @@ def encode_records(records: Sequence[Record], encoder: Encoder, ids: Sequence[st
     numbers: dict[str, int] = {"": -1}
     pairs = np.array([numbers.setdefault(record.pair, len(numbers)) for record in records], dtype=np.int64)
     return Examples(windows=windows, labels=labels, any_of=any_of, pairs=pairs)
+
+
+def length_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
+    """Group indices of similar length so that a padded batch holds at most ``tokens`` tokens (at least one row)."""
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if current and (len(current) + 1) * lengths[index] > tokens:
+            batches.append(current)
+            current = []
+        current.append(index)
+    return [*batches, current] if current else batches
 
 
 def epoch_batches(examples: Examples, *, tokens: int, seed: str) -> list[list[int]]:

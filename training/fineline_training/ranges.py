@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fineline.encoding import Window, collate, length_batches
+from fineline.encoding import Window, collate
+from fineline_training.examples import length_batches
 from fineline_training.model import SafetyModel
 
 _BATCH_TOKENS = 2048

@@ -48,7 +48,7 @@ class Batcher:
 
     Args:
         engines: One a worker; one that is safe to share may be given several times.
-        batch_tokens: Padded tokens a batch may hold; a longer window is a batch of its own.
+        batch_tokens: Tokens a batch may hold; a longer window is a batch of its own.
         queue_tokens: Tokens that may wait. An empty queue takes a request of any size.
         metrics: Where to count.
     """

@@ -1,13 +1,14 @@
 """The windows that wait for the model, and which of them make the next batch.
 
-A batch holds windows of one class of lengths, so that padding costs little. Which class comes next, and which of its
-windows, is a matter of turns: a window's turn is the number of tokens that had been started when its request came, plus
-``_SHARE`` times the tokens of its own request before it. Turns only grow, so nothing waits for ever; a request of many
-windows keeps at least a ``_SHARE``-th of the engine, and short requests pass it by meanwhile.
+A batch holds windows of one length, so that nothing is padded and no answer depends on its neighbours. Which length
+comes next, and which of its windows, is a matter of turns: a window's turn is the number of tokens that had been
+started when its request came, plus ``_SHARE`` times the tokens of its own request before it. Turns only grow, so
+nothing waits for ever; a request of many windows keeps at least a ``_SHARE``-th of the engine, and short requests
+pass it by meanwhile.
 """
 
 import heapq
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -20,17 +21,6 @@ from fineline.encoding import Window
 _SHARE = 4
 _SWEEP = 1000
 """Entries of given-up requests that may stand around beside as many others."""
-
-
-def _classes() -> list[int]:
-    bounds = [16]
-    while bounds[-1] < 8192:
-        bounds.append(max(bounds[-1] + 8, bounds[-1] * 5 // 4))
-    return bounds
-
-
-_CLASSES = _classes()
-"""Longest window of each class: steps of 8 tokens, then of a quarter; running one more batch costs about 10 tokens."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,8 +64,8 @@ class Line(Generic[J]):
 
     def __init__(self) -> None:
         self.tokens = 0
-        # Of each class a heap of turn, number that makes it unique, row of the window, its request.
-        self._classes: list[list[tuple[int, int, int, J]]] = [[] for _ in (*_CLASSES, None)]
+        # Of each length a heap of turn, number that makes it unique, row of the window, its request.
+        self._lengths: defaultdict[int, list[tuple[int, int, int, J]]] = defaultdict(list)
         self._entries = 0
         self._dead = 0
         self._number = 0
@@ -86,7 +76,7 @@ class Line(Generic[J]):
         turn = self._started
         for row, window in enumerate(job.windows):
             length = len(window.ids)
-            heapq.heappush(self._classes[bisect_left(_CLASSES, length)], (turn, self._number, row, job))
+            heapq.heappush(self._lengths[length], (turn, self._number, row, job))
             self._number += 1
             turn += _SHARE * length
         self._entries += len(job.windows)
@@ -96,10 +86,10 @@ class Line(Generic[J]):
         """Close a request; what of it waits is passed over at its turn, or swept out when that is much."""
         self._close(job)
         if 2 * self._dead > self._entries + _SWEEP:
-            self._classes = [[entry for entry in entries if entry[3].open] for entries in self._classes]
-            for entries in self._classes:
+            for entries in self._lengths.values():
+                entries[:] = [entry for entry in entries if entry[3].open]
                 heapq.heapify(entries)
-            self._entries, self._dead = sum(map(len, self._classes)), 0
+            self._entries, self._dead = sum(map(len, self._lengths.values())), 0
 
     def _close(self, job: J) -> None:
         self._dead += job.queued
@@ -108,13 +98,13 @@ class Line(Generic[J]):
 
     def jobs(self) -> set[J]:
         """Requests with windows in no batch yet."""
-        return {entry[3] for entries in self._classes for entry in entries if entry[3].open}
+        return {entry[3] for entries in self._lengths.values() for entry in entries if entry[3].open}
 
     def take(self, budget: int, now: float) -> tuple[list[Place[J]], list[J]]:
         """Make the next batch.
 
         Args:
-            budget: Padded tokens it may hold; a longer window is taken alone.
+            budget: Tokens it may hold; a longer window is taken alone.
             now: Requests whose deadline is not after this moment are closed and left out.
 
         Returns:
@@ -122,17 +112,15 @@ class Line(Generic[J]):
         """
         batch: list[Place[J]] = []
         late: list[J] = []
-        while not batch and (heads := [entries for entries in self._classes if entries]):
+        while not batch and (heads := [entries for entries in self._lengths.values() if entries]):
             entries = min(heads, key=lambda each: each[0][:2])
-            width = 0
             while entries:
                 _, _, row, job = entries[0]
                 if job.open and job.deadline > now:
                     window = job.windows[row]
                     length = len(window.ids)
-                    if batch and (len(batch) + 1) * max(width, length) > budget:
+                    if batch and (len(batch) + 1) * length > budget:
                         break
-                    width = max(width, length)
                     batch.append(Place(job, window, row))
                     job.waiting -= length
                     job.queued -= 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fineline.config import build, read_toml
+from fineline.engine import BATCH_TOKENS
 from fineline.errors import ConfigError
 from fineline.policy import DEFAULT_POLICY, get_policy
 from fineline.server.feedback_settings import FeedbackSettings
@@ -71,8 +72,8 @@ class EngineSettings:
         device: ``cpu`` or ``cuda``.
         sessions: Batches that run at once; by default as many as the cores allow, one on a GPU.
         threads: Threads of each.
-        batch_tokens: Padded tokens of a batch; by default 1,024 on a CPU, where a fuller batch only makes the next
-            request wait longer, and 16,384 on a GPU.
+        batch_tokens: Tokens of a batch; by default 512 on a CPU, where a fuller batch only makes the next request wait
+            longer, and 16,384 on a GPU.
     """
 
     bundle: str = ""
@@ -95,7 +96,7 @@ class EngineSettings:
     @property
     def budget(self) -> int:
         """Tokens of a batch, chosen if not given."""
-        return self.batch_tokens or (1024 if self.device == "cpu" else 16_384)
+        return self.batch_tokens or (BATCH_TOKENS if self.device == "cpu" else 16_384)
 
 
 @dataclass(frozen=True, kw_only=True)
