@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 MIRROR := $(or $(FINELINE_MIRROR),$(wildcard ../shared/data))
 MIRROR_OPTION := $(if $(MIRROR),--mirror $(MIRROR))
+RUN ?= runs/release
 FLOORS := eval/fineline_eval/floors.json
 
-.PHONY: demo setup train serve eval card test check format quick clean
+.PHONY: demo setup train serve eval card bench test check format quick clean
 
 .venv/runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -42,6 +43,15 @@ card: setup  ## publish the last evaluation if the gates hold: report, card, REA
 	cp -r model_cards/fineline-1/README.md model_cards/fineline-1/figures serving/models/fineline-1/
 	$(BIN)/fineline gates model_cards/fineline-1 --record
 
+.venv-infinity/bin/infinity_emb:  ## a rival of the benchmark, which wants older versions of much
+	$(PYTHON) -m venv .venv-infinity
+	.venv-infinity/bin/python -m pip install --quiet --disable-pip-version-check 'infinity-emb[server,optimum]==0.0.78' torch==2.13.0
+
+bench: setup .venv-infinity/bin/infinity_emb  ## serving beside its rivals: table in serving/README.md; RUN is a finished 'make train'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python serving/bench/serve_bench.py $(MIRROR_OPTION) --run $(RUN) --infinity .venv-infinity --out serving/bench/serve.json
+	$(BIN)/python serving/bench/serve_table.py serving/bench/serve.json serving/README.md
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -55,4 +65,4 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .venv-infinity build dist runs
