@@ -20,8 +20,23 @@ def in_process(texts: Sequence[str], bundle: Path) -> float:
 
 def transformers_pipeline(texts: Sequence[str], run: Path, recipe: str, batch: int, cache: Path) -> float:
     """Documents a second of the usual way: a ``transformers`` pipeline under ``datasets.map``, same weights, fp32."""
-    import torch
     from datasets import Dataset
+
+    pipe = pipeline_of(run, recipe)
+    rows = Dataset.from_dict({"text": list(texts)})
+
+    def judged(given: dict[str, list[str]]) -> dict[str, list[Any]]:
+        return {"scores": pipe(given["text"], batch_size=batch, truncation=True)}
+
+    pipe(list(texts[:8]), truncation=True)
+    began = time.perf_counter()
+    rows.map(judged, batched=True, batch_size=max(batch, 64), cache_file_name=str(cache / f"pipeline-{batch}.arrow"))
+    return round(len(texts) / (time.perf_counter() - began), 2)
+
+
+def pipeline_of(run: Path, recipe: str) -> Any:
+    """A ``transformers`` text-classification pipeline of a run's trained model in fp32, on all cores."""
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, TextClassificationPipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -50,15 +65,6 @@ def transformers_pipeline(texts: Sequence[str], run: Path, recipe: str, batch: i
         model_input_names=["input_ids", "attention_mask", "token_type_ids"],
     )
     torch.set_num_threads(os.cpu_count() or 1)
-    pipe = TextClassificationPipeline(
+    return TextClassificationPipeline(
         model=Wrapped().eval(), tokenizer=tokenizer, function_to_apply="sigmoid", top_k=None, device="cpu"
     )
-    rows = Dataset.from_dict({"text": list(texts)})
-
-    def judged(given: dict[str, list[str]]) -> dict[str, list[Any]]:
-        return {"scores": pipe(given["text"], batch_size=batch, truncation=True)}
-
-    pipe(list(texts[:8]), truncation=True)
-    began = time.perf_counter()
-    rows.map(judged, batched=True, batch_size=max(batch, 64), cache_file_name=str(cache / f"pipeline-{batch}.arrow"))
-    return round(len(texts) / (time.perf_counter() - began), 2)

