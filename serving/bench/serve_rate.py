@@ -24,7 +24,7 @@ def _product() -> bytes:
         [numpy_helper.from_array(weights, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def int8_rate(seconds: float) -> float:

@@ -18,6 +18,7 @@ import psutil
 
 import serve_infinity
 from fineline.bundle import Bundle
+from fineline.server.sealing import write_secret
 
 _HERE = Path(__file__).parent
 _SOON = 180.0
@@ -63,6 +64,11 @@ class Running:
     start_seconds: float
     process: psutil.Process
 
+    @property
+    def base(self) -> str:
+        """Where it listens."""
+        return self.url.removesuffix(self.kind.route)
+
     def memory(self) -> dict[str, int]:
         """Resident bytes now, and most so far, of it and all its processes."""
         family = [self.process, *self.process.children(recursive=True)]
@@ -75,15 +81,36 @@ def _most(process: psutil.Process) -> int:
     return 1024 * int(line.split()[1])
 
 
+def own_server(bundle: Path, folder: Path, *, database: Path | None = None, before: str = "") -> Kind:
+    """Our server with the settings as they come, and appeals kept encrypted.
+
+    Args:
+        bundle: Folder of the model.
+        folder: Working directory.
+        database: Where appeals are kept; in ``folder`` if not given.
+        before: Python to run in its process first.
+    """
+    config, key = folder / "server.toml", folder / "texts.key"
+    if not key.exists():
+        write_secret(key)
+    url, secrets = (json.dumps(str(one)) for one in (f"sqlite:///{database or folder / 'appeals.db'}", key))
+    config.write_text(f'[feedback]\nurl = {url}\ntexts = "encrypted"\nkey_file = {secrets}\n')
+    code = f"{before}\nfrom fineline.cli import main; main()"
+    words = [sys.executable, "-c", code, "serve", "--config", str(config), "--bundle", str(bundle)]
+    return Kind(
+        name="fineline",
+        command=lambda port: [*words, "--port", str(port)],
+        folder=folder,
+        environment=dict(os.environ),
+    )
+
+
 def kinds(bundle: Bundle, folder: Path, infinity: Path | None, batch: int) -> list[Kind]:
     """All servers: ours as it comes, the plain handler with one thread a call and with all, and infinity."""
     cores = os.cpu_count() or 1
-    here = {"folder": folder, "environment": dict(os.environ)}
-    settings = folder / "server.toml"
-    settings.write_text(f"[feedback]\nurl = {json.dumps(f'sqlite:///{folder}/appeals.db')}\n")
-    own = [sys.executable, "-m", "fineline.cli", "serve", "--config", str(settings), "--bundle", str(bundle.path)]
+    here: dict[str, Any] = {"folder": folder, "environment": dict(os.environ)}
     plain = [sys.executable, str(_HERE / "serve_plain.py"), str(bundle.path)]
-    found = [Kind(name="fineline", command=lambda port: [*own, "--port", str(port)], **here)]
+    found = [own_server(bundle.path, folder)]
     for threads in sorted({1, cores}):
 
         def command(port: int, threads: int = threads) -> list[str]:
@@ -116,15 +143,16 @@ def _is_ready(url: str) -> bool:
 
 
 @contextmanager
-def running(kind: Kind, logs: Path) -> Iterator[Running]:
-    """Run a server for the length of a block, from when it is ready.
+def running(kind: Kind, logs: Path, port: int | None = None) -> Iterator[Running]:
+    """Run a server for the length of a block, from when it is ready; on a free port if none is given.
 
     Raises:
         SystemExit: It did not become ready.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     log = logs / f"{kind.name}.log"
     began = time.perf_counter()
     with log.open("ab") as stream:

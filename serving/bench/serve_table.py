@@ -94,10 +94,16 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def replaced(text: str, begin: str, end: str, inside: str) -> str:
+    """A document with something else between two markers."""
+    return re.sub(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{inside}\n{end}", text, flags=re.DOTALL
+    )
+
+
 def with_table(text: str, found: dict[str, Any]) -> str:
     """A document with the table of ``found`` between its markers."""
-    inside = f"{BEGIN}\n{table(found)}\n{END}"
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: inside, text, flags=re.DOTALL)
+    return replaced(text, BEGIN, END, table(found))
 
 
 def main(
