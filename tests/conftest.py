@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from fineline.bundle import Bundle, Calibration, window_table, write_bundle
 from fineline.encoding import Encoder, WindowSpec, collate
 from fineline.engine import Engine
 from fineline.policy import load_policies
-from fineline.taxonomy import load_taxonomy
+from fineline.taxonomy import load_taxonomy, own_label
 from fineline.text import NORMALISER_VERSION, View
 
 if TYPE_CHECKING:
@@ -138,7 +138,10 @@ def bundle_meta(labels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def write_tiny_bundle(folder: Path, name: str, onnx: Path, tokenizer: Tokenizer) -> Bundle:
+def write_tiny_bundle(
+    folder: Path, name: str, onnx: Path, tokenizer: Tokenizer, own: Sequence[dict[str, Any]] = ()
+) -> Bundle:
+    """Write a bundle of a graph; ``own`` are tables of labels behind the shipped ones, or in their place."""
     encoder = Encoder(Tokenizer.from_str(tokenizer.to_str()), WINDOW)
     encoded = encoder.encode([text for _, text, _ in GOLDEN_TEXTS], [context for *_, context in GOLDEN_TEXTS])
     assert all(len(windows) == 1 for windows in encoded), "golden texts must fit one window"
@@ -159,30 +162,37 @@ def write_tiny_bundle(folder: Path, name: str, onnx: Path, tokenizer: Tokenizer)
     saved = folder / f"{name}.tokenizer.json"
     tokenizer.save(str(saved))
     files = {"model.onnx": onnx, "tokenizer.json": saved, "golden.jsonl": golden}
-    return write_bundle(folder / name, files, "# tiny\n", bundle_meta(load_taxonomy().ids))
+    taxonomy = load_taxonomy().extended(own_label(table, name) for table in own)
+    return write_bundle(folder / name, files, "# tiny\n", bundle_meta(taxonomy.ids) | {"own_labels": list(own)})
+
+
+def warmed_model(make_backbone: Callable[[int], "Backbone"], encoder: Encoder, outputs: int) -> "SafetyModel":
+    """A random model whose labels each say yes to some texts and no to most."""
+    import torch
+
+    from fineline_training.model import SafetyModel
+
+    torch.manual_seed(11)
+    model = SafetyModel(make_backbone(7).model, outputs, dropout=0.1)
+    model.eval()
+    windows = [row[0] for row in encoder.encode(WARMING_TEXTS)]
+    inputs = {name: torch.from_numpy(array) for name, array in collate(windows, encoder.pad).items()}
+    with torch.no_grad():
+        model.head.value.weight.mul_(60)
+        model.head.value.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
+    return model
 
 
 @pytest.fixture(scope="session")
 def tiny(
     tmp_path_factory: pytest.TempPathFactory, make_backbone: Callable[[int], "Backbone"], tiny_tokenizer: Tokenizer
 ) -> Tiny:
-    import torch
-
     from fineline_training.export import export_fp32, export_int8
-    from fineline_training.model import SafetyModel
     from fineline_training.ranges import observe
 
     folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(11)
-    model = SafetyModel(make_backbone(7).model, len(load_taxonomy().ids), dropout=0.1)
-    model.eval()
     encoder = Encoder(Tokenizer.from_str(tiny_tokenizer.to_str()), WINDOW)
-    windows = [row[0] for row in encoder.encode(WARMING_TEXTS)]
-    inputs = {name: torch.from_numpy(array) for name, array in collate(windows, encoder.pad).items()}
-    with torch.no_grad():
-        # Every label says yes to some texts and no to most.
-        model.head.value.weight.mul_(60)
-        model.head.value.bias.sub_(model(**inputs).mean(dim=0) + 3.5)
+    model = warmed_model(make_backbone, encoder, len(load_taxonomy().ids))
     fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
     export_fp32(model, fp32)
     # Short and long, with and without context: the scales of the int8 artefact come from these.
@@ -201,6 +211,47 @@ def tiny(
         bundle=folder / "bundle",
         bundle_fp32=folder / "bundle_fp32",
     )
+
+
+@pytest.fixture(scope="session")
+def own_table() -> dict[str, Any]:
+    """A team's label as its file states it; each test may change its copy."""
+    return {
+        "id": "miracle_cure",
+        "group": "own",
+        "name": {"en": "Miracle cure", "zh": "神奇疗法"},
+        "clauses": ["house-rules 3.2"],
+        "definition": "Sells a cure that no medicine is.",
+        "definition_zh": "兜售并非药物的疗法。",
+        "flag": ["An offer of a cure for everything."],
+        "flag_zh": ["兜售包治百病的疗法。"],
+        "never_flag": ["A report about such offers."],
+        "never_flag_zh": ["关于此类兜售的报道。"],
+        "overlaps": ["false_information"],
+        "crosswalk": {"ail": [], "lg3": [], "openai": ["~illicit"]},
+        "action": "review",
+    }
+
+
+@pytest.fixture(scope="session")
+def own_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_backbone: Callable[[int], "Backbone"],
+    tiny_tokenizer: Tokenizer,
+    own_table: dict[str, Any],
+) -> Path:
+    """Folder of a bundle with a team's label behind the shipped ones, not quantised; never write into it."""
+    import torch
+
+    from fineline_training.export import export_fp32
+
+    folder = tmp_path_factory.mktemp("own")
+    encoder = Encoder(Tokenizer.from_str(tiny_tokenizer.to_str()), WINDOW)
+    model = warmed_model(make_backbone, encoder, len(load_taxonomy()) + 1)
+    with torch.no_grad():
+        model.head.value.bias[-1] += 8  # the team's label is flagged nearly always
+    export_fp32(model, folder / "fp32.onnx")
+    return write_tiny_bundle(folder, "bundle", folder / "fp32.onnx", tiny_tokenizer, [own_table]).path
 
 
 @pytest.fixture(scope="session")

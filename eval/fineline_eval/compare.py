@@ -159,6 +159,15 @@ def _lost(old: Decisions, new: Decisions) -> Iterator[str]:
     yield from (f"{old.part}/label={label}" for label in sorted(held(old) - held(new)))
 
 
+def shared_parts(
+    old: Mapping[str, Decisions], new: Mapping[str, Decisions]
+) -> tuple[dict[str, Decisions], dict[str, Decisions], tuple[str, ...]]:
+    """Both sides with the parts that both judged, and the names of the others."""
+    both = [name for name in old if name in new]
+    left = tuple(sorted(set(old) ^ set(new)))
+    return {name: old[name] for name in both}, {name: new[name] for name in both}, left
+
+
 def compare(old: Mapping[str, Decisions], new: Mapping[str, Decisions], gates: Gates) -> Comparison:
     """Compare two evaluations slice by slice.
 

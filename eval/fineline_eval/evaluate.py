@@ -26,6 +26,7 @@ from fineline_eval.scoring import Scorer
 from fineline_eval.served import evaluate_served
 from fineline_eval.speed import measure_speed
 from fineline_eval.suites import Suite, load_suites, read_suite
+from fineline_eval.team import Team, evaluate_team, read_team_rows
 from fineline_training.build import build_dataset
 from fineline_training.records import Record
 from fineline_training.sources.registry import AUTHORED
@@ -73,8 +74,26 @@ def _bank_decisions(texts: Sequence[Record], scores: NDArray[np.float64], scorer
         yield _row_decisions(str(kind), rows, scores[chosen], scorer, cluster="", by="topic")
 
 
+def _team(path: Path, before: Path | None, rows: Sequence[Record], scorer: Scorer, threads: int) -> Team:
+    """A team's held-back rows, judged by the bundle under test and by the one it came from."""
+    now = scorer.classifier
+    earlier = Classifier.load(before, policy=now.policy, threads=threads) if before is not None else None
+    lawful = [place for place, row in enumerate(rows) if not row.unlawful]
+    scores = scorer.all_probabilities(AUTHORED, rows)[lawful]
+    return evaluate_team(now, earlier, read_team_rows(path, now.labels), [rows[place] for place in lawful], scores)
+
+
 def evaluate(
-    bundle: Path | None, mirror: Path | None, *, policy: str, cache: Path | None, console: Console, threads: int = 2
+    bundle: Path | None,
+    mirror: Path | None,
+    *,
+    policy: str,
+    cache: Path | None,
+    console: Console,
+    threads: int = 2,
+    floors: bool = True,
+    team: Path | None = None,
+    before: Path | None = None,
 ) -> Evaluation:
     """Evaluate a bundle on every suite the mirror has, and on all parts made of authored text.
 
@@ -85,13 +104,16 @@ def evaluate(
         cache: Folder where logits are kept between runs.
         console: Where progress is shown.
         threads: Threads of the engine.
+        floors: Train the floors on the bundle's sources, too; they say nothing of the bundle.
+        team: File of a team's held-back rows, or ``None``.
+        before: Bundle that the one under test came from, for the team's rows.
     """
     began = time.monotonic()
     classifier = Classifier.load(bundle, policy=policy, threads=threads)
     meta = classifier.bundle.meta
     data = meta.manifest.get("data", {})
     listed = [row["id"] for row in data.get("sources", [])] if isinstance(data, dict) else []
-    sources = listed if mirror is not None else []
+    sources = listed if mirror is not None and floors else []
     built = build_dataset([*sources, AUTHORED], mirror, required=False, progress=True)
     train = [row for row in built.records if row.split == "train" and row.source in sources]
     rows = [row for row in built.records if row.split == "dev" and row.source == AUTHORED]
@@ -118,6 +140,7 @@ def evaluate(
         bias, swaps = evaluate_bias(rows, scores, flagged, scorer)
         decisions.append(swaps)
         progress.advance(overall)
+        own = _team(team, before, rows, scorer, threads) if team is not None else None
         for suite in load_suites():
             suite_rows = _suite_rows(suite, mirror)
             if suite_rows is None:
@@ -132,6 +155,8 @@ def evaluate(
         model=classifier.bundle.model_id,
         policy=policy,
         labels=meta.labels,
+        own_labels=meta.own_labels,
+        team=own,
         files=dict(meta.files),
         fineline=fineline.__version__,
         authored=held_back,

@@ -178,6 +178,20 @@ def difference_with_interval(function: Callable[[Counts], Counts], old: Counts, 
     return _metric(value, function(weights @ new) - function(weights @ old), int(new.sum()))
 
 
+def resampled(function: Callable[[NDArray[np.int64]], float], clusters: Sequence[str]) -> Metric:
+    """A metric that is no function of counts, with its percentile bootstrap interval over clusters.
+
+    Args:
+        function: Given how often each row is drawn, shape (rows,), the metric; NaN where it is not defined.
+        clusters: Name of each row's cluster; rows with an empty one stand alone.
+    """
+    names = [name or f"#{row}" for row, name in enumerate(clusters)]
+    _, index = np.unique(names, return_inverse=True)
+    value = function(np.ones(len(names), dtype=np.int64))
+    draws = np.array([function(weights[index]) for weights in _weights(int(index.max()) + 1)])
+    return _metric(value, draws, len(names))
+
+
 def metrics_of(
     truth: NDArray[np.bool_], flagged: NDArray[np.bool_], clusters: Sequence[str], names: Sequence[str]
 ) -> dict[str, Metric]:

@@ -13,6 +13,7 @@ from typing import Any
 from fineline.config import build
 from fineline.errors import ConfigError
 from fineline.files import write_text
+from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
 from fineline_eval.banks import Banks
 from fineline_eval.bias import Bias
 from fineline_eval.long_texts import LongTexts
@@ -20,6 +21,7 @@ from fineline_eval.metrics import Metric
 from fineline_eval.reliability import ReliabilityReport
 from fineline_eval.robustness import Robustness
 from fineline_eval.served import Served
+from fineline_eval.team import Team
 
 REPORT_SCHEMA = 2
 FILE = "report.json"
@@ -136,6 +138,8 @@ class Report:
         labels: Labels of the bundle; a label of the taxonomy that is not among them is never flagged.
         missing: Suites that were not in the mirror.
         manifest: The bundle's own.
+        own_labels: The bundle's labels that a team added or defined anew; no suite knows the added ones.
+        team: A team's held-back rows, where they were given.
     """
 
     schema: int
@@ -156,6 +160,13 @@ class Report:
     speed: Speed
     manifest: dict[str, object]
     minutes: float
+    own_labels: tuple[dict[str, object], ...] = ()
+    team: Team | None = None
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The labels as the bundle means them."""
+        return load_taxonomy().extended(own_label(table, FILE) for table in self.own_labels)
 
 
 @contextmanager

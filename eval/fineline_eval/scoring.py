@@ -32,7 +32,7 @@ class Scorer:
         meta = classifier.bundle.meta
         # All that logits depend on besides the rows; calibration and thresholds come after them.
         self._bundle = repr((meta.files[MODEL], meta.files[TOKENIZER], meta.window, meta.view, meta.normaliser))
-        # Columns of every table here are the taxonomy's, whatever labels the bundle has.
+        # Columns of every table here are the shipped labels, whatever labels the bundle has: the suites know no others.
         self.labels = load_taxonomy().ids
 
     @property
@@ -43,10 +43,16 @@ class Scorer:
 
     def probabilities(self, name: str, rows: Sequence[Record]) -> NDArray[np.float64]:
         """Calibrated probabilities in row order, shape (rows, labels); 0 for a label that the bundle lacks."""
+        found = self.all_probabilities(name, rows)
         table = np.zeros((len(rows), len(self.labels)))
-        columns = [self.labels.index(label) for label in self.classifier.labels]
-        table[:, columns] = self.classifier.probabilities(self._logits(name, rows))
+        for column, label in enumerate(self.labels):
+            if label in self.classifier.labels:
+                table[:, column] = found[:, self.classifier.labels.index(label)]
         return table
+
+    def all_probabilities(self, name: str, rows: Sequence[Record]) -> NDArray[np.float64]:
+        """Calibrated probabilities in row order, columns in the order of the bundle's labels, own ones among them."""
+        return self.classifier.probabilities(self._logits(name, rows))
 
     def _logits(self, name: str, rows: Sequence[Record]) -> NDArray[np.float32]:
         digest = hashlib.sha256(self._bundle.encode())

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from fineline.config import build
 from fineline.encoding import WindowSpec
 from fineline.errors import BundleError, ConfigError
 from fineline.files import sha256_of, write_text
-from fineline.policy import load_policies
-from fineline.taxonomy import load_taxonomy
+from fineline.policy import Policy, load_policies
+from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
 from fineline.text import NORMALISER_VERSION, View
 
 SCHEMA = 1
@@ -26,6 +27,9 @@ GOLDEN = "golden.jsonl"
 CARD = "README.md"
 HASHED = (MODEL, TOKENIZER, GOLDEN)
 """The card may be rendered anew after an evaluation without making another model of it, so it is not hashed."""
+
+FP16 = "model.fp16.onnx"
+"""The same weights for a GPU. A bundle may lack it; it is part of one, and used, only if ``files`` has its hash."""
 
 DEFAULT_NAME = "fineline-1"
 
@@ -47,9 +51,10 @@ class BundleMeta:
         thresholds: Policy to label to the lowest flagged probability.
         quantisation: How the artefact stores words and matrices.
         golden_tolerance: Largest difference in logits allowed against ``golden.jsonl``.
-        files: File name to sha256.
+        files: File name to sha256, of ``HASHED`` and, where the bundle has it, of ``FP16``.
         manifest: Recipe, sources with licences and row counts, backbone, environment of the training run.
         digest: sha256 of all the other entries, so that a changed threshold is noticed like a changed weight.
+        own_labels: Labels that a team added or defined anew, each as ``Label.as_table`` states it.
     """
 
     schema: int
@@ -67,6 +72,7 @@ class BundleMeta:
     files: dict[str, str]
     manifest: dict[str, object]
     digest: str
+    own_labels: tuple[dict[str, object], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,16 @@ class Bundle:
     def model_id(self) -> str:
         """``name@version``, as verdicts state it."""
         return f"{self.meta.name}@{self.meta.version}"
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The labels as this bundle means them: ours, with those of the team that trained it."""
+        return load_taxonomy().extended(own_label(table, META) for table in self.meta.own_labels)
+
+    @cached_property
+    def policies(self) -> dict[str, Policy]:
+        """The policies by name, with the actions that a team states for its labels."""
+        return {name: policy.extended(self.taxonomy) for name, policy in load_policies().items()}
 
     def golden(self) -> list[dict[str, Any]]:
         """Rows of the golden file: ``text``, optional ``context``, ``lang``, ``logits``."""
@@ -122,8 +138,14 @@ def _digest(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _check(path: Path, meta: BundleMeta, digest: str) -> None:
-    taxonomy = load_taxonomy()
+def _check(bundle: Bundle, digest: str) -> None:
+    path, meta = bundle.path, bundle.meta
+    try:
+        taxonomy = bundle.taxonomy
+    except ConfigError as error:
+        raise BundleError("bundle_own_labels", f"{path}: own_labels: {error.message}") from None
+    if unused := [label.id for label in taxonomy.own if label.id not in meta.labels]:
+        raise BundleError("bundle_own_labels", f"{path}: own_labels: '{unused[0]}' is not an output; export it again.")
     if unknown := [label for label in meta.labels if label not in taxonomy.ids]:
         raise BundleError("bundle_labels", f"{path}: label '{unknown[0]}' is not in taxonomy {taxonomy.version}.")
     if len(set(meta.labels)) != len(meta.labels) or not meta.labels:
@@ -143,7 +165,7 @@ def _check(path: Path, meta: BundleMeta, digest: str) -> None:
     for policy in load_policies():
         if set(meta.thresholds.get(policy, {})) != set(meta.labels):
             raise BundleError("bundle_thresholds", f"{path}: no full thresholds for policy '{policy}'; export again.")
-    for name in HASHED:
+    for name in (*HASHED, *sorted(set(meta.files) & {FP16})):
         if not (path / name).is_file():
             raise BundleError("bundle_file_missing", f"{path}: {name} is missing; copy the whole folder again.")
         if sha256_of(path / name) != meta.files.get(name):
@@ -165,8 +187,9 @@ def load_bundle(path: str | Path | None = None) -> Bundle:
     """
     folder = Path(path) if path is not None else default_bundle_path()
     meta, digest = _read_meta(folder)
-    _check(folder, meta, digest)
-    return Bundle(path=folder, meta=meta)
+    bundle = Bundle(path=folder, meta=meta)
+    _check(bundle, digest)
+    return bundle
 
 
 def write_bundle(path: Path, files: Mapping[str, Path], card: str, meta: dict[str, Any]) -> Bundle:
@@ -174,7 +197,7 @@ def write_bundle(path: Path, files: Mapping[str, Path], card: str, meta: dict[st
 
     Args:
         path: Folder to create or replace.
-        files: ``model.onnx``, ``tokenizer.json`` and ``golden.jsonl``.
+        files: ``model.onnx``, ``tokenizer.json``, ``golden.jsonl`` and, if there is one, ``model.fp16.onnx``.
         card: Text of its ``README.md``.
         meta: ``BundleMeta`` fields except ``schema``, ``files`` and ``digest``.
 
@@ -185,10 +208,11 @@ def write_bundle(path: Path, files: Mapping[str, Path], card: str, meta: dict[st
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder = Path(temporary) / path.name
         folder.mkdir()
-        for name in HASHED:
+        names = (*HASHED, *([FP16] if FP16 in files else []))
+        for name in names:
             shutil.copyfile(files[name], folder / name)
         write_text(folder / CARD, card)
-        hashes = {name: sha256_of(folder / name) for name in HASHED}
+        hashes = {name: sha256_of(folder / name) for name in names}
         entries = {"schema": SCHEMA, **meta, "files": hashes}
         entries["digest"] = _digest(entries)
         write_text(folder / META, json.dumps(entries, ensure_ascii=False, indent=1) + "\n")

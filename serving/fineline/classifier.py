@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from fineline.bundle import MODEL, TOKENIZER, Bundle, load_bundle
+from fineline.bundle import TOKENIZER, Bundle, load_bundle
 from fineline.calibration import calibrated
+from fineline.devices import open_engine
 from fineline.encoding import Encoder, Window
-from fineline.engine import BATCH_TOKENS, Engine
+from fineline.engine import BATCH_TOKENS, CPU
 from fineline.errors import BundleError, InputError
 from fineline.policy import DEFAULT_POLICY, Action, get_policy
-from fineline.taxonomy import load_taxonomy
 from fineline.text import View
 
 _CHUNK_TEXTS, _CHUNK_CHARACTERS = 512, 1_000_000
@@ -116,8 +116,8 @@ class Classifier:
         bundle: A verified bundle.
         policy: Policy used when a call names none.
         threads: Threads a run may use; all cores when ``None``.
-        device: ``cpu`` or ``cuda``.
-        batch_tokens: Tokens of a run of the model.
+        device: ``cpu``, ``cuda`` or ``auto``, as for ``open_engine``.
+        batch_tokens: Tokens of a run of the model, by device.
     """
 
     def __init__(
@@ -126,16 +126,16 @@ class Classifier:
         *,
         policy: str = DEFAULT_POLICY,
         threads: int | None = None,
-        device: str = "cpu",
-        batch_tokens: int = BATCH_TOKENS,
+        device: str = CPU,
+        batch_tokens: Mapping[str, int] = BATCH_TOKENS,
     ) -> None:
         self.bundle = bundle
         self.policy = get_policy(policy).name
         self.labels = bundle.meta.labels
         tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
         self.encoder = Encoder(tokenizer, bundle.meta.window, View(bundle.meta.view))
-        self.engine = Engine(
-            bundle.path / MODEL, pad=self.encoder.pad, threads=threads, device=device, batch_tokens=batch_tokens
+        self.engine = open_engine(
+            bundle, pad=self.encoder.pad, device=device, threads=threads, batch_tokens=batch_tokens
         )
         if self.engine.outputs != len(self.labels):
             raise BundleError(
@@ -143,7 +143,7 @@ class Classifier:
                 f"{bundle.path}: {self.engine.outputs} outputs for {len(self.labels)} labels; export it again.",
             )
         self._calibration = [bundle.meta.calibration[label] for label in self.labels]
-        self._rules = {label: load_taxonomy()[label].rule for label in self.labels}
+        self._rules = {label: bundle.taxonomy[label].rule for label in self.labels}
 
     @classmethod
     def load(
@@ -152,9 +152,9 @@ class Classifier:
         *,
         policy: str = DEFAULT_POLICY,
         threads: int | None = None,
-        device: str = "cpu",
+        device: str = CPU,
     ) -> "Classifier":
-        """Load a bundle from a folder, the default model when ``path`` is ``None``.
+        """Load a bundle from a folder, the default model when ``path`` is ``None``; arguments as for the class.
 
         Raises:
             BundleError: The bundle is missing, altered, or made for another release.
@@ -215,7 +215,7 @@ class Classifier:
         Raises:
             ConfigError: The policy is unknown.
         """
-        chosen = get_policy(policy or self.policy)
+        chosen = self.bundle.policies[get_policy(policy or self.policy).name]
         thresholds = self.bundle.meta.thresholds[chosen.name]
         table = self.probabilities(logits)
         by_window = [dict(zip(self.labels, row, strict=True)) for row in table.tolist()]

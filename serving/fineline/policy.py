@@ -5,18 +5,17 @@ thresholds themselves belong to a bundle, because they depend on the model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 from fineline.config import build, read_toml
 from fineline.errors import ConfigError
-from fineline.taxonomy import load_taxonomy
+from fineline.taxonomy import STATE_INTEREST, Taxonomy, load_taxonomy
 
 POLICIES = Path(__file__).with_name("policies")
 DEFAULT_POLICY = "cn_measures"
-STATE_INTEREST = frozenset({"subversion", "national_security", "secession"})
 
 
 class Action(StrEnum):
@@ -57,6 +56,11 @@ class Policy:
         """The strictest action that the flagged labels ask for."""
         asked = {Action(self.actions.get(label, self.default_action)) for label in flagged}
         return next((a for a in (Action.BLOCK, Action.REVIEW) if a in asked), Action.ALLOW)
+
+    def extended(self, taxonomy: Taxonomy) -> "Policy":
+        """This policy with the actions that a team states for its labels, where the policy names none for them."""
+        own = {label.id: label.action for label in taxonomy.own if label.action is not None}
+        return replace(self, actions=own | self.actions)
 
 
 def read_policy(path: Path) -> Policy:

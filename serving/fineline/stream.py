@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from fineline.classifier import Classifier, Verdict, check_texts
 from fineline.errors import InputError
-from fineline.policy import Action, get_policy
+from fineline.policy import Action, Policy, get_policy
 
 MAX_CHARACTERS = 1_000_000
 DEBOUNCE = 2
@@ -157,8 +157,13 @@ class TextStream:
         text = self._window.getvalue()[: end - self._window_start]
         return Stretch(text, self._window_start, end == self._sentence_end)
 
-    def settle(self, stretch: Stretch, verdict: Verdict) -> list[StreamEvent]:
+    def settle(self, stretch: Stretch, verdict: Verdict, policy: Policy) -> list[StreamEvent]:
         """Take the verdict on a stretch.
+
+        Args:
+            stretch: What was judged.
+            verdict: On it.
+            policy: The verdict's policy, as the bundle that judged has it.
 
         Returns:
             An event for each label that it flags for good and that had none.
@@ -171,7 +176,7 @@ class TextStream:
         sure = [x for x, (sighting, settled) in found.items() if settled or sighting.times >= self._debounce]
         self._announced += sure
         self._sightings = {x: sighting for x, (sighting, _) in found.items() if x not in sure}
-        action = get_policy(verdict.policy).action(tuple(self._announced))
+        action = policy.action(tuple(self._announced))
         return [
             StreamEvent(
                 label=label,
@@ -262,7 +267,8 @@ class StreamGuard:
         self._stream.add(delta)
         events = []
         while stretch := self._stream.due():
-            events += self._stream.settle(stretch, self._judge(stretch.text, self._read))
+            verdict = self._judge(stretch.text, self._read)
+            events += self._stream.settle(stretch, verdict, self._classifier.bundle.policies[self._policy])
         return events
 
     def close(self) -> Verdict:

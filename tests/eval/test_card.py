@@ -369,6 +369,17 @@ def test_a_label_the_bundle_lacks_is_named(report):
     assert "lacks" not in section(render_card(report), "Labels")
 
 
+def test_labels_of_a_team_are_defined_and_said_to_be_unmeasured(report, own_table, tmp_path):
+    ours = load_taxonomy()["insult"].as_table() | {"definition": "Narrower.", "action": "review"}
+    write_report(replace(report, labels=(*report.labels, "miracle_cure"), own_labels=(own_table, ours)), tmp_path / "r")
+    labels = section(render_card(read_report(tmp_path / "r")), "Labels")
+    assert row_of(labels, "`miracle_cure`")[3] == own_table["definition"]
+    assert row_of(labels, "`insult`")[3] == "Narrower."
+    assert "Added by the team that trained this model: `miracle_cure`." in labels
+    assert "Defined anew by the team that trained this model: `insult`." in labels
+    assert "team" not in section(render_card(report), "Labels")
+
+
 def test_labels_of_another_taxonomy_are_refused(report):
     with pytest.raises(ConfigError) as caught:
         render_card(replace(report, labels=(*report.labels, "spam")))

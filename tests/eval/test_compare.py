@@ -1,5 +1,6 @@
 """Decisions on disk, comparisons of them by slice, and gates: what is worse is named, and fails."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -402,6 +403,22 @@ def test_compare_fails_when_a_gated_slice_is_worse_and_passes_when_none_is(evalu
     printed, told = capsys.readouterr()
     assert "better" in printed
     assert ", change " not in told
+
+
+def test_compare_can_leave_out_what_one_side_did_not_judge(evaluated, report, part, monkeypatch, capsys, tmp_path):
+    old, new = evaluated("old"), evaluated("new", range(0, 60, 2))
+    write_decisions([part(range(0, 60, 2))], new / FILE, origin(report.model, report.policy, report.files))
+    floors = ("--floors", old.parent / "floors.json")
+    assert run(monkeypatch, "compare", old, new, *floors) == 1
+    assert "Judged by one side only" in capsys.readouterr().err
+    assert run(monkeypatch, "compare", old, new, *floors, "--shared", "--json", tmp_path / "found.json") == 1
+    printed, told = capsys.readouterr()
+    assert "left out: cold, edos" in printed
+    assert "was not measured" not in told
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["left_out"] == ["cold", "edos"]
+    assert [f"failed: {failure}" for failure in found["failures"]] == told.splitlines()
+    assert any(d["measure"] == "authored/slice=political/lawful_flagged" for d in found["differences"])
 
 
 def test_compare_names_what_only_looks_worse_and_does_not_fail_on_it(evaluated, monkeypatch, capsys):

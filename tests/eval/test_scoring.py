@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
+from fineline import Classifier
 from fineline.encoding import WindowSpec
 from fineline.taxonomy import load_taxonomy
 from fineline_eval import scoring
@@ -45,6 +46,18 @@ def test_probabilities_are_the_classifiers_own(classifier_fp32, rows):
     verdicts = classifier_fp32.classify([row.text for row in rows], [row.context for row in rows])
     expected = np.array([[verdict.scores[label] for label in classifier_fp32.labels] for verdict in verdicts])
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_are_picked_by_id_from_a_bundle_with_more_and_in_another_order(own_bundle, rows):
+    classifier = Classifier.load(own_bundle, threads=1)
+    found, expected = scorer(classifier), classifier.classify([row.text for row in rows], [row.context for row in rows])
+    wanted = np.array([[verdict.scores[label] for label in found.labels] for verdict in expected])
+    assert found.probabilities("toy", rows) == pytest.approx(wanted, abs=1e-6)
+    assert list(found.thresholds) == list(load_taxonomy().ids)
+    turned = copy.copy(classifier)
+    turned.labels = classifier.labels[::-1]
+    turned.probabilities = lambda logits: classifier.probabilities(logits)[:, ::-1]
+    assert scorer(turned).probabilities("toy", rows) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_cached_scores_equal_fresh_ones_and_cost_nothing(watched, rows, tmp_path):

@@ -19,6 +19,7 @@ from fineline.scan.groups import Groups
 from fineline.scan.intervals import clopper_pearson
 from fineline.scan.sample import _allot, review_sample
 from fineline.scan.sheet import COLUMNS, RISKS, cell, guide, is_cut, read_sheet, row_digest, write_sheet
+from fineline.taxonomy import load_taxonomy
 
 TEXTS = [
     "=1+1",
@@ -84,7 +85,7 @@ def test_a_sheet_survives_spreadsheets(shape):
     rows = filled(write_sheet(sheet_rows()), {2: "A.1.f; violence", 4: "insult"}, note="ok")
     for row in rows:
         row["text"] = row["text"].replace("\n", "\r\n").removeprefix("'").rstrip()
-    found = read_sheet(save([*reversed(rows), dict.fromkeys(COLUMNS, "")], **shape), digests())
+    found = read_sheet(save([*reversed(rows), dict.fromkeys(COLUMNS, "")], **shape), digests(), load_taxonomy())
     assert [judgement.number for judgement in found] == list(range(1, len(TEXTS) + 1))
     assert [judgement.passed for judgement in found] == [number not in (2, 4) for number in range(1, len(TEXTS) + 1)]
     assert found[1].risks == ("A.1.f",)
@@ -95,7 +96,7 @@ def test_a_sheet_survives_spreadsheets(shape):
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=60), min_size=1, max_size=5))
 def test_any_text_comes_back_as_it_was_drawn(texts):
     rows = sheet_rows(texts)
-    found = read_sheet(save(filled(write_sheet(rows))), digests(rows))
+    found = read_sheet(save(filled(write_sheet(rows))), digests(rows), load_taxonomy())
     assert [judgement.passed for judgement in found] == [True] * len(texts)
 
 
@@ -121,7 +122,7 @@ def change(number, **values):
 )  # fmt: skip
 def test_a_sheet_that_is_not_whole_is_refused(spoil, code, said):
     with pytest.raises(InputError) as caught:
-        read_sheet(save(spoil(filled(write_sheet(sheet_rows())))), digests())
+        read_sheet(save(spoil(filled(write_sheet(sheet_rows())))), digests(), load_taxonomy())
     assert caught.value.code == code
     assert said in caught.value.message
 
@@ -130,7 +131,9 @@ def test_columns_sorted_apart_are_noticed():
     rows = filled(write_sheet(sheet_rows()))
     texts = sorted(row["text"] for row in rows)
     with pytest.raises(InputError) as caught:
-        read_sheet(save([row | {"text": text} for row, text in zip(rows, texts, strict=True)]), digests())
+        read_sheet(
+            save([row | {"text": text} for row, text in zip(rows, texts, strict=True)]), digests(), load_taxonomy()
+        )
     assert caught.value.code == "sheet_altered"
 
 
@@ -144,21 +147,21 @@ def test_columns_sorted_apart_are_noticed():
 )
 def test_a_file_that_is_no_sheet_is_refused(content, code):
     with pytest.raises(InputError) as caught:
-        read_sheet(content, digests())
+        read_sheet(content, digests(), load_taxonomy())
     assert caught.value.code == code
 
 
 def test_verdicts_may_be_chinese():
     rows = filled(write_sheet(sheet_rows()), verdict="合格")
     rows[0] |= {"verdict": "不合格", "risks": "A.1.f；A.2.a"}
-    found = read_sheet(save(rows), digests())
+    found = read_sheet(save(rows), digests(), load_taxonomy())
     assert (found[0].passed, found[0].risks, found[1].passed) == (False, ("A.1.f", "A.2.a"), True)
 
 
 def test_the_guide_names_every_label_and_the_risks_are_31():
     assert len(RISKS) == 31
-    assert guide().count("\n| ") == 2 + 21
-    assert "A.1.a to A.5.b" in " ".join(guide().split())
+    assert guide(load_taxonomy()).count("\n| ") == 2 + 21
+    assert "A.1.a to A.5.b" in " ".join(guide(load_taxonomy()).split())
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=30), st.data())

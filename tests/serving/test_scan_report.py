@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fineline import Classifier, ConfigError, InputError
+from fineline.bundle import load_bundle
 from fineline.scan import groups
-from fineline.scan.decide import decide
+from fineline.scan.decide import decide, read_decided
 from fineline.scan.figures import Bar, bars, percent
 from fineline.scan.intervals import clopper_pearson, wilson
 from fineline.scan.prevalence import ErrorRates, Rate, corrected, read_error_rates
 from fineline.scan.report import make_report, write_report
+from fineline.scan.store import Store
 
 RATES = ErrorRates(
     name="authored",
@@ -159,6 +161,22 @@ def test_a_card_does_not_correct_changed_thresholds(decided, tmp_path):
     with pytest.raises(ConfigError, match="did not measure"):
         make_report(decided.output, decisions="mine", card=path)
     assert make_report(decided.output, decisions="mine").rule.changed == ("violence",)
+
+
+def test_error_rates_correct_what_the_shipped_labels_flag_alone(make_scan, rows, own_bundle, tmp_path):
+    bundle = load_bundle(own_bundle)
+    scan = make_scan(rows, bundle=bundle)
+    decided = decide(scan.output, bundle=bundle.path)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(card(bundle)))
+    report = write_report(scan.output, card=path)
+    parts = [decisions["flagged"].to_pylist() for _, decisions in read_decided(Store(scan.output), report.rule)]
+    decisions = [flagged for part in parts for flagged in part]
+    alone = sum(flagged == ["miracle_cure"] for flagged in decisions)
+    assert alone and report.flagged.hits == decided.documents - decisions.count([])
+    expected = [corrected(report.flagged.hits - alone, report.documents, rates) for rates in report.errors]
+    assert list(report.estimates) == expected
+    assert "No set of the card knows miracle_cure" in (scan.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_counts_are_those_of_the_verdicts(decided):

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fineline.errors import ConfigError
-from fineline.policy import STATE_INTEREST, Action, Policy, get_policy, load_policies, read_policy
-from fineline.taxonomy import CROSSWALKS, GROUPS, TAXONOMY_FILE, load_taxonomy, read_taxonomy
+from fineline.policy import Action, Policy, get_policy, load_policies, read_policy
+from fineline.taxonomy import (
+    CROSSWALKS,
+    GROUPS,
+    OPENAI_CATEGORIES,
+    STATE_INTEREST,
+    TAXONOMY_FILE,
+    load_taxonomy,
+    read_taxonomy,
+)
 
 IDS = (
     "subversion national_security secession terrorism ethnic_hatred violence sexual false_information public_order "
@@ -56,9 +64,8 @@ def test_overlaps_and_crosswalks_name_what_exists(label):
 
 
 def test_openai_names_in_the_crosswalk_are_categories_of_that_api():
-    moderations = pytest.importorskip("fineline.server.moderations")
     named = {entry[1:] for label in LABELS for entry in label.crosswalk["openai"]}
-    assert named <= set(moderations.CATEGORIES)
+    assert named <= set(OPENAI_CATEGORIES)
 
 
 def test_an_unknown_label_is_a_key_error():
@@ -72,12 +79,17 @@ def test_an_unknown_label_is_a_key_error():
         (
             'group = "rights"\nname.en = "Personal abuse"',
             'group = "rights"\nseverity = 3\nname.en = "x"',
-            "taxonomy_key",
+            "config_unknown_key",
         ),
         ('principle = "', 'motto = "', "taxonomy_key"),
-        ('definition_zh = "对特定个人的辱骂和人身攻击。"\n', "", "taxonomy_key"),
-        ('name.zh = "侮辱他人"\n', "", "taxonomy_key"),
-        ("{ail = [], lg3 = [], openai = []}", "{ail = [], lg3 = [], open_ai = []}", "taxonomy_key"),
+        ('definition_zh = "对特定个人的辱骂和人身攻击。"\n', "", "config_missing_key"),
+        ('name.zh = "侮辱他人"\n', "", "config_missing_key"),
+        ("{ail = [], lg3 = [], openai = []}", "{ail = [], lg3 = [], open_ai = []}", "config_unknown_key"),
+        (
+            'group = "rights"\nname.en = "Personal abuse"',
+            'group = "rights"\naction = "review"\nname.en = "x"',
+            "config_unknown_key",
+        ),
         ('id = "privacy"', 'id = "insult"', "taxonomy_duplicate"),
         ('overlaps = ["insult", "violence"]', 'overlaps = ["insult", "rudeness"]', "taxonomy_overlap"),
         ('group = "rights"', 'group = "manners"', "taxonomy_group"),

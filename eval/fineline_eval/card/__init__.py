@@ -4,10 +4,10 @@ Sections follow Mitchell et al. (2019), "Model Cards for Model Reporting", with 
 """
 
 from fineline.errors import ConfigError
-from fineline.taxonomy import load_taxonomy
 from fineline_eval.card import failures, provenance, results, risks
 from fineline_eval.card.figures import Figure, draw_figures
 from fineline_eval.card.metadata import LANGUAGES, metadata
+from fineline_eval.card.team import team_section
 from fineline_eval.report import Report, reading_manifest
 
 __all__ = ["FIGURES", "LANGUAGES", "Figure", "draw_figures", "render_card"]
@@ -62,13 +62,14 @@ def render_card(report: Report) -> str:
     Raises:
         ConfigError: The report is of a bundle with labels of another taxonomy, or its manifest is incomplete.
     """
-    taxonomy = load_taxonomy()
+    taxonomy = report.taxonomy
     if unknown := sorted(set(report.labels) - set(taxonomy.ids)):
         raise ConfigError(
             "report_labels", f"The report has the label '{unknown[0]}', which the taxonomy does not have."
         )
     with reading_manifest():
         data, training = provenance.data_sheet(report), provenance.training(report)
+    team = team_section(report)
     images = {figure.name: _shown(figure) for figure in draw_figures(report)}
     details = _DETAILS.format(
         labels=len(report.labels),
@@ -86,6 +87,7 @@ def render_card(report: Report) -> str:
         _section("Accuracy", results.accuracy(report)),
         _section("By language", [*results.by_language(report), images["languages.svg"]]),
         _section("By label", results.by_label(report)),
+        *([_section("Rows of the team", team)] if team else []),
         _section("Bias", results.bias(report)),
         _section("Robustness", results.robustness(report)),
         _section("Calibration", [*results.calibration(report), images["reliability.svg"], images["risk_coverage.svg"]]),

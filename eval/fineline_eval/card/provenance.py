@@ -15,6 +15,12 @@ held-back fifth of frames shares its writers with the training part, so results 
 model has not seen.
 Public sets know only some labels; the loss and the metrics skip what a row does not know. Training texts equal, after
 normalisation, to a text of any evaluation suite were removed, and a gate proved that none was left."""
+_ADDED = """\
+Added by the team that trained this model: {labels}. No public set and no authored row knows them; what they flag is
+measured on the team's own rows alone, where those were given."""
+_DEFINED = """\
+Defined anew by the team that trained this model: {labels}. The sets of this card judge them as Fineline defines
+them."""
 _PARITY_NOTE = """\
 Measured when the bundle was made; calibration was fitted on the int8 artefact. Differences from the trained model in
 logits, and share of held-back authored rows on which int8 and fp32 flag the same labels. In a batch, int8 logits
@@ -38,12 +44,16 @@ def definitions(report: Report) -> list[str]:
     """Label definitions with their clauses, and the policies."""
     labels = [
         (f"`{label.id}`", label.name_en, label.name_zh, label.definition, "; ".join(label.clauses))
-        for label in load_taxonomy()
+        for label in report.taxonomy
     ]
     absent = [f"`{label}`" for label in load_taxonomy().ids if label not in report.labels]
+    added = [f"`{label.id}`" for label in report.taxonomy.own if label.id not in load_taxonomy().ids]
+    defined = [f"`{label.id}`" for label in report.taxonomy.own if label.id in load_taxonomy().ids]
     policies = [(name, policy.title, policy.description) for name, policy in sorted(load_policies().items())]
     return [
         *([f"This bundle lacks {', '.join(absent)}: never flagged, and counted as missed."] if absent else []),
+        *([_ADDED.format(labels=", ".join(added))] if added else []),
+        *([_DEFINED.format(labels=", ".join(defined))] if defined else []),
         markdown_table(("id", "name", "名称", "definition", "clauses"), labels),
         "Policies:",
         markdown_table(("policy", "title", "what it does"), policies),

@@ -18,6 +18,9 @@ def run(
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("runs/eval/report.json"),
     mirror: Annotated[Path | None, typer.Option(help="Local copy of the public sets.")] = None,
     policy: Annotated[str, typer.Option(help="Policy whose thresholds decide.")] = DEFAULT_POLICY,
+    floors: Annotated[bool, typer.Option(help="Train keyword lists and n-grams to compare with, too.")] = True,
+    team: Annotated[Path | None, typer.Option(help="Rows of a team that 'fineline train --from' held back.")] = None,
+    before: Annotated[Path | None, typer.Option(help="Bundle that training went on from, for these rows.")] = None,
 ) -> None:
     """Evaluate a bundle; run again to continue where it stopped."""
     require("eval", "sklearn", "huggingface_hub", "pyarrow", "yaml", "fastapi", "httpx")
@@ -30,7 +33,16 @@ def run(
 
     console = Console(stderr=True)
     cache = out.parent / "logits"
-    report, decisions = evaluate(bundle, find_mirror(mirror), policy=policy, cache=cache, console=console)
+    report, decisions = evaluate(
+        bundle,
+        find_mirror(mirror),
+        policy=policy,
+        cache=cache,
+        console=console,
+        floors=floors,
+        team=team,
+        before=before,
+    )
     write_decisions(decisions, out.with_name(FILE), origin(report.model, report.policy, report.files))
     write_report(report, out)
     Console().print(summary_table(report))

@@ -15,6 +15,7 @@ from fineline.scan.figures import percent
 from fineline.scan.intervals import Share, clopper_pearson
 from fineline.scan.sample import DRAWN, SCHEMA, SHARE, SIZE, review_sample
 from fineline.scan.sheet import RISKS, Judgement, read_sheet
+from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
 
 __all__ = ["Assessment", "Criterion", "assess", "review_sample", "told"]
 
@@ -51,7 +52,8 @@ class Assessment:
         technical: The classifier's sample; a document passes if nothing is flagged.
         sources: Reviewers' pass rate by source; an empty name stands for documents that state none.
         technical_sources: The same for the technical sample.
-        risks: Share of the reviewers' sample that fails by a risk of Appendix A; risks that were found only.
+        risks: Share of the reviewers' sample that fails by a risk of Appendix A, or by a team's label that comes from
+            none; those that were found only.
         reviewers: Rows by reviewer.
         sensitivity: Share of the failing rows that the classifier flagged; ``None`` where none fails.
         specificity: Share of the passing rows that it did not flag; ``None`` where none passes.
@@ -82,7 +84,8 @@ def assess(sheet: str, drawn: str | None = None) -> Assessment:
     require("scan", "scipy")
     sample = _sample(drawn or posixpath.join(posixpath.dirname(sheet), DRAWN))
     rows = sample["rows"]
-    judged = read_sheet(_read(sheet), [row["digest"] for row in rows])
+    taxonomy = load_taxonomy().extended(own_label(table, DRAWN) for table in sample.get("own_labels", ()))
+    judged = read_sheet(_read(sheet), [row["digest"] for row in rows], taxonomy)
     flagged = [bool(row["flagged"]) for row in rows]
     passes = [judgement.passed for judgement in judged]
     checked = sum(group["documents"] for group in sample["technical"])
@@ -97,7 +100,7 @@ def assess(sheet: str, drawn: str | None = None) -> Assessment:
             group["source"] or "": clopper_pearson(group["documents"] - group["flagged"], group["documents"])
             for group in sample["technical"]
         },
-        risks=_risks(judged),
+        risks=_risks(judged, taxonomy),
         reviewers=dict(Counter(judgement.reviewer for judgement in judged).most_common()),
         sensitivity=_share([hit for hit, good in zip(flagged, passes, strict=True) if not good]),
         specificity=_share([not hit for hit, good in zip(flagged, passes, strict=True) if good]),
@@ -150,9 +153,9 @@ def _share(values: Sequence[bool]) -> Share | None:
     return clopper_pearson(sum(values), len(values)) if values else None
 
 
-def _risks(judged: Sequence[Judgement]) -> dict[str, Share]:
+def _risks(judged: Sequence[Judgement], taxonomy: Taxonomy) -> dict[str, Share]:
     counts = Counter(risk for judgement in judged for risk in judgement.risks)
-    return {risk: clopper_pearson(counts[risk], len(judged)) for risk in RISKS if counts[risk]}
+    return {risk: clopper_pearson(counts[risk], len(judged)) for risk in (*RISKS, *taxonomy.ids) if counts[risk]}
 
 
 def _sample(url: str) -> Mapping[str, Any]:

@@ -84,7 +84,8 @@ def make_rule(
         InputError: A label is unknown, a threshold is not between 0 and 1, or the name will not do.
         ConfigError: The policy is unknown.
     """
-    chosen, shipped, own = get_policy(policy), bundle.meta.thresholds[get_policy(policy).name], dict(thresholds or {})
+    chosen, own = bundle.policies[get_policy(policy).name], dict(thresholds or {})
+    shipped = bundle.meta.thresholds[chosen.name]
     if unknown := set(own) - set(bundle.meta.labels):
         raise InputError("threshold_label", f"'{min(unknown)}' is no label of {bundle.model_id}: {', '.join(shipped)}.")
     if wrong := [label for label, value in own.items() if not 0 < value < 1]:

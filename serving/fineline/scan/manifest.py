@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from fineline.policy import POLICIES, get_policy
 from fineline.scan.documents import Fields
 from fineline.scan.inputs import InputFile, compression_of, file_system
 from fineline.scan.store import MANIFEST, Store
+from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
 
 SCHEMA = 1
 _BLOCK = 2**20
@@ -172,6 +173,12 @@ def _write(store: Store, manifest: dict[str, Any]) -> None:
     store.put(MANIFEST, (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace"))
 
 
+def taxonomy_of(manifest: Mapping[str, Any]) -> Taxonomy:
+    """The labels as the bundle of a scan meant them."""
+    own = manifest["bundle"].get("own_labels", ())
+    return load_taxonomy().extended(own_label(table, MANIFEST) for table in own)
+
+
 def _compare(store: Store, manifest: dict[str, Any], chosen: dict[str, Any], inputs: Sequence[InputEntry]) -> None:
     held = manifest.get("settings", {})
     other = [name for name, value in chosen.items() if held.get(name) != value]
@@ -194,6 +201,7 @@ def _bundle_entry(bundle: Bundle) -> dict[str, Any]:
         "files": meta.files,
         "labels": list(meta.labels),
         "taxonomy": meta.taxonomy,
+        "own_labels": list(meta.own_labels),
         "normaliser": meta.normaliser,
         "quantisation": meta.quantisation,
     }

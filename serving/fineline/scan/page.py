@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fineline.scan.figures import Bar, bars, percent
 from fineline.scan.prevalence import Estimate, Rate
+from fineline.taxonomy import load_taxonomy
 
 if TYPE_CHECKING:
     from fineline.scan.intervals import Share
@@ -33,6 +34,8 @@ lawful texts as close to unlawful ones as can be written, and thresholds were ch
 in error less often."""
 _BELOW = """Where it says 'below false alarms', a smaller share of the documents was flagged than of the set's lawful
 texts. The set is then harder than the documents, and 0 is no measurement: draw and review a sample."""
+
+_OWN = "No set of the card knows {labels}, so a document that nothing else flags counts as not flagged here."
 
 
 def _paragraph(text: str) -> str:
@@ -141,6 +144,8 @@ def _errors(report: "ScanReport") -> Iterator[str]:
         return
     yield _paragraph(_ERRORS)
     yield _paragraph(_BELOW)
+    if own := [entry.label for entry in report.labels if entry.label not in load_taxonomy().ids]:
+        yield _paragraph(_OWN.format(labels=", ".join(own)))
     pairs = list(zip(report.errors, report.estimates, strict=True))
     figure = [_bar("flagged", report.flagged), *(_bar(rates.title, estimate) for rates, estimate in pairs)]
     yield _figure("Share flagged, and unlawful share by the error rates of each set", figure)

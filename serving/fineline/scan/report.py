@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from fineline.policy import DEFAULT_POLICY, Action
 from fineline.scan.decide import Rule, read_decided, read_manifest, read_rule
 from fineline.scan.groups import Groups, flagged_matrix
 from fineline.scan.intervals import Share, wilson
+from fineline.scan.manifest import taxonomy_of
 from fineline.scan.page import render
 from fineline.scan.prevalence import ErrorRates, Estimate, corrected, read_error_rates
 from fineline.scan.sheet import label_risks
@@ -70,7 +72,7 @@ class ScanReport:
         rejected: Rows that held no document, by reason.
         flagged: Share of documents with any label.
         errors: The classifier's error rates on each set of the card that asks about all labels.
-        estimates: Unlawful share of the corpus under each of them.
+        estimates: Unlawful share of the corpus under each of them, by the labels that ship: no set knows a team's.
         measured_on: The set that corrects the sources.
     """
 
@@ -95,6 +97,8 @@ class ScanReport:
 
 @dataclass(kw_only=True)
 class _Tally:
+    """Counts; behind the labels stands a column for any label that ships, which is what a card's error rates are of."""
+
     labels: tuple[str, ...]
     documents: int = 0
     duplicates: int = 0
@@ -114,6 +118,8 @@ class _Tally:
             {entry["values"]: entry["counts"] for entry in decisions["action"].value_counts().to_pylist()}
         )
         hit = flagged_matrix(decisions, self.labels)
+        shipped = [label in load_taxonomy().ids for label in self.labels]
+        hit = np.column_stack([hit, hit[:, shipped].any(axis=1)])
         self.languages.add(scores["lang"], hit)
         self.sources.add(scores["source"], hit)
 
@@ -125,9 +131,9 @@ def _against_limit(low: float, high: float) -> str:
 def _groups(counted: Groups, labels: Sequence[str], rates: ErrorRates | None, *, limited: bool) -> Iterator[GroupCount]:
     """Groups, most documents first."""
     for name, place in sorted(counted.names.items(), key=lambda item: (-counted.counts[item[1], 0], item[0] or "")):
-        documents, flagged, *by_label = map(int, counted.counts[place])
+        documents, flagged, *by_label, shipped = map(int, counted.counts[place])
         share = wilson(flagged, documents)
-        estimate = corrected(flagged, documents, rates) if rates else None
+        estimate = corrected(shipped, documents, rates) if rates else None
         yield GroupCount(
             name=name,
             flagged=share,
@@ -175,14 +181,14 @@ def make_report(
         errors = read_error_rates(card, model=rule.model, files=manifest["bundle"]["files"], policy=rule.policy)
     rates = _measured(errors, measured_on)
     labels = tuple(rule.thresholds)
-    tally = _Tally(labels=labels, languages=Groups(len(labels)), sources=Groups(len(labels)))
+    tally = _Tally(labels=labels, languages=Groups(len(labels) + 1), sources=Groups(len(labels) + 1))
     for scores, decided in read_decided(store, rule):
         tally.add(scores, decided)
     if not tally.documents:
         raise InputError("report_empty", f"{output}: no document was judged, so there is nothing to report.")
     totals = tally.sources.counts.sum(axis=0)
     flagged = int(totals[1])
-    taxonomy = load_taxonomy()
+    taxonomy = taxonomy_of(manifest)
     return ScanReport(
         schema=SCHEMA,
         fineline=__version__,
@@ -199,16 +205,16 @@ def make_report(
                 label=label,
                 name=taxonomy[label].name_en,
                 group=taxonomy[label].group,
-                risks=label_risks(label),
+                risks=label_risks(taxonomy[label]),
                 flagged=wilson(int(count), tally.documents),
             )
-            for label, count in zip(labels, totals[2:], strict=True)
+            for label, count in zip(labels, totals[2:-1], strict=True)
         ),
         languages=tuple(_groups(tally.languages, labels, rates, limited=False)),
         sources=tuple(_groups(tally.sources, labels, rates, limited=True)),
         source_limit=SOURCE_LIMIT,
         errors=errors,
-        estimates=tuple(corrected(flagged, tally.documents, each) for each in errors),
+        estimates=tuple(corrected(int(totals[-1]), tally.documents, each) for each in errors),
         measured_on=rates.name if rates else None,
     )
 

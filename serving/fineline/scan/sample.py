@@ -25,6 +25,7 @@ from fineline.scan.documents import Document, Fields, read_documents
 from fineline.scan.filtering import scanned_inputs
 from fineline.scan.groups import Groups
 from fineline.scan.inputs import InputFile
+from fineline.scan.manifest import taxonomy_of
 from fineline.scan.sheet import cell, guide, is_cut, row_digest, write_sheet
 from fineline.scan.store import Store
 
@@ -93,12 +94,14 @@ def review_sample(
     drawn = [texts[entry["file"], entry["row"]] for entry in chosen]
     rows = [_sheet_row(number, document, files[document.file]) for number, document in enumerate(drawn, 1)]
     checked, flagged = map(int, technical.counts[:, :2].sum(axis=0))
+    taxonomy = taxonomy_of(manifest)
     record = {
         "schema": SCHEMA,
         "seed": seed,
         "model": rule.model,
         "decisions": rule.name,
         "rule": rule.digest,
+        "own_labels": [label.as_table() for label in taxonomy.own],
         "documents": documents,
         "technical": [
             {"source": name, "documents": int(technical.counts[row, 0]), "flagged": int(technical.counts[row, 1])}
@@ -110,7 +113,7 @@ def review_sample(
         ],
     }
     store.put(DRAWN, (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-    store.put(GUIDE, guide().encode())
+    store.put(GUIDE, guide(taxonomy).encode())
     store.put(SHEET, write_sheet(rows))
     return Drawn(documents=documents, manual=len(rows), technical=checked, technical_passed=checked - flagged)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fineline.errors import InputError
-from fineline.taxonomy import load_taxonomy
+from fineline.taxonomy import Label, Taxonomy
 
 COLUMNS = ("number", "place", "lang", "context", "text", "verdict", "risks", "reviewer", "note")
 _FILLED = ("verdict", "risks", "reviewer")
@@ -44,7 +44,10 @@ that is cut says so in its `place`.
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a reviewer said of one row; ``risks`` are entries of Appendix A, none for a text that passes."""
+    """What a reviewer said of one row.
+
+    ``risks`` are entries of Appendix A, or ids of labels that come from none of them; a text that passes has none.
+    """
 
     number: int
     passed: bool
@@ -52,15 +55,14 @@ class Judgement:
     reviewer: str
 
 
-def label_risks(label: str) -> tuple[str, ...]:
+def label_risks(label: Label) -> tuple[str, ...]:
     """Entries of Appendix A that a label comes from."""
-    clauses = load_taxonomy()[label].clauses
-    return tuple(clause.removeprefix(_CLAUSE) for clause in clauses if clause.startswith(_CLAUSE))
+    return tuple(clause.removeprefix(_CLAUSE) for clause in label.clauses if clause.startswith(_CLAUSE))
 
 
-def guide() -> str:
+def guide(taxonomy: Taxonomy) -> str:
     """Text of ``review_guide.md``."""
-    rows = [f"| {x.id} | {x.name_en} | {x.name_zh} | {', '.join(label_risks(x.id))} |\n" for x in load_taxonomy()]
+    rows = [f"| {x.id} | {x.name_en} | {x.name_zh} | {', '.join(label_risks(x))} |\n" for x in taxonomy]
     return _GUIDE.format(first=RISKS[0], last=RISKS[-1]) + "".join(rows)
 
 
@@ -90,12 +92,13 @@ def write_sheet(rows: Iterable[Mapping[str, str]]) -> bytes:
     return buffer.getvalue().encode("utf-8-sig")
 
 
-def read_sheet(content: bytes, digests: Sequence[str]) -> tuple[Judgement, ...]:
+def read_sheet(content: bytes, digests: Sequence[str], taxonomy: Taxonomy) -> tuple[Judgement, ...]:
     """Check a filled sheet and read it.
 
     Args:
         content: The file.
         digests: Of each row that was drawn; row 1 comes first.
+        taxonomy: Labels that a row may name.
 
     Raises:
         InputError: The sheet is not whole, not finished, or not as it was drawn; the message names rows, never text.
@@ -121,7 +124,7 @@ def read_sheet(content: bytes, digests: Sequence[str]) -> tuple[Judgement, ...]:
     named = {number: [name for name in _SEPARATORS.split(rows[number]["risks"]) if name] for number in numbers}
     known = {
         **{risk.lower(): (risk,) for risk in RISKS},
-        **{label: label_risks(label) for label in load_taxonomy().ids},
+        **{label.id: label_risks(label) or (label.id,) for label in taxonomy},
     }
     _refuse("sheet_risk", "name a risk that is neither in Appendix A nor a label",
             [n for n in numbers if any(name.lower() not in known for name in named[n])])  # fmt: skip
