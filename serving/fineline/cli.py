@@ -15,6 +15,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from fineline.classifier import Classifier, Verdict
+from fineline.engine import CPU
 from fineline.errors import FinelineError
 from fineline.extras import require
 from fineline.policy import DEFAULT_POLICY
@@ -66,6 +67,7 @@ BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle; the shipped model if not given.")
 ]
 PolicyOption = Annotated[str, typer.Option("--policy", help="cn_measures, international or minors.")]
+_DEVICE = typer.Option("--device", help="cpu, cuda (needs onnxruntime-gpu and a bundle with an fp16 model) or auto.")
 
 
 def _table(texts: list[str], verdicts: list[Verdict]) -> Table:
@@ -140,6 +142,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 if not given.")] = None,
     bundle: BundleOption = None,
     policy: Annotated[str | None, typer.Option(help="Policy of requests that name none.")] = None,
+    device: Annotated[str | None, _DEVICE] = None,
     keys: Annotated[Path | None, typer.Option(help="File of API keys, made by 'fineline keys new'.")] = None,
     insecure_no_auth: Annotated[bool, typer.Option("--insecure-no-auth", help="Judge for everybody.")] = False,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
@@ -155,7 +158,7 @@ def serve(
         read_settings(config) if config else ServerSettings(),
         {
             "listen": {"host": host, "port": port},
-            "engine": {"bundle": bundle and str(bundle), "policy": policy},
+            "engine": {"bundle": bundle and str(bundle), "policy": policy, "device": device},
             "auth": {"keys": keys and str(keys), "insecure_no_auth": insecure_no_auth or None},
             "tls": {"certificate": certificate and str(certificate), "key": key and str(key)},
         },
@@ -167,13 +170,14 @@ def serve(
 
 
 @app.command()
-def verify(bundle: BundleOption = None) -> None:
+def verify(bundle: BundleOption = None, device: Annotated[str, _DEVICE] = CPU) -> None:
     """Check a bundle's files, and that this machine computes its golden scores."""
-    classifier = Classifier.load(bundle)
+    classifier = Classifier.load(bundle, device=device)
     worst = classifier.self_check()
     tolerance = classifier.bundle.meta.golden_tolerance
     typer.echo(
-        f"{classifier.bundle.model_id}: files match, largest golden difference {worst:.4f} (tolerance {tolerance})"
+        f"{classifier.bundle.model_id}: files match, largest golden difference {worst:.4f} (tolerance {tolerance}) "
+        f"on {classifier.engine.device}"
     )
 
 

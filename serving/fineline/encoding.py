@@ -5,6 +5,7 @@ the model pools over the first segment alone.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from tokenizers import Tokenizer
 
 from fineline.errors import ConfigError
 from fineline.text import AlignedText, View, normalise
+
+_REMEMBERED = 1000
+"""Words that the tokenizer remembers; more of them do not make it faster."""
 
 _MARKERS = 4
 """Markers of a window with a context: ``<s> text </s></s> context </s>``."""
@@ -79,6 +83,9 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, spec: WindowSpec, view: View = View.SIMPLIFIED) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        # It remembers words, and where no spaces are whole sentences, of what it has read: by default 10,000.
+        with suppress(AttributeError):  # not in every release
+            tokenizer.model._resize_cache(_REMEMBERED)
         self.tokenizer = tokenizer
         self.spec = spec
         self.view = view

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from fineline.encoding import Window, collate, equal_batches
 from fineline.errors import BundleError, ConfigError
 
-BATCH_TOKENS = 512
-"""Tokens a run: the activations of more than that leave a server CPU's caches (training/LOG.md)."""
+CPU, CUDA = "cpu", "cuda"
+BATCH_TOKENS = {CPU: 512, CUDA: 16_384}
+"""Tokens a run, by device: the activations of more than that leave a server CPU's caches (training/LOG.md)."""
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -39,10 +40,10 @@ class Engine:
         pad: Id of the padding token.
         threads: Threads a call may use; all cores when ``None``.
         device: ``cpu`` or ``cuda``.
-        batch_tokens: Tokens a run; the memory of a run grows with it.
+        batch_tokens: Tokens a run; the memory of a run grows with it. By default ``BATCH_TOKENS`` of the device.
 
     Raises:
-        ConfigError: The device is unknown or not available in this installation.
+        ConfigError: The device is unknown or cannot be used here.
         BundleError: The file is not a model that ONNX Runtime can load.
     """
 
@@ -52,27 +53,41 @@ class Engine:
         *,
         pad: int,
         threads: int | None = None,
-        device: str = "cpu",
-        batch_tokens: int = BATCH_TOKENS,
+        device: str = CPU,
+        batch_tokens: int | None = None,
     ) -> None:
         provider = _PROVIDERS.get(device)
         if provider is None or provider not in ort.get_available_providers():
             found = [name for name, wanted in _PROVIDERS.items() if wanted in ort.get_available_providers()]
             raise ConfigError("device_unavailable", f"Device '{device}' is not available; here: {', '.join(found)}.")
-        self._model, self._provider = model, provider
+        self._model, self.device = model, device
         self._threads = threads or os.cpu_count() or 1
+        # ONNX Runtime's builds for Windows report events to their maker unless they are told not to, and nothing that
+        # judges texts reports to anybody.
+        ort.disable_telemetry_events()
         self._session = self._load(self._threads)
         self._pad = pad
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = batch_tokens or BATCH_TOKENS[device]
         self.outputs: int = self._session.get_outputs()[0].shape[1]
 
     def _load(self, threads: int) -> ort.InferenceSession:
+        provider = _PROVIDERS[self.device]
+        # The CPU computes what a GPU has no operator for. ONNX Runtime would also take it for everything, without an
+        # error, where the GPU's driver or libraries are missing.
+        providers = list(dict.fromkeys([provider, _PROVIDERS[CPU]]))
         try:
-            return ort.InferenceSession(str(self._model), session_options(threads), providers=[self._provider])
-        except Exception as error:  # onnxruntime raises several unrelated types for a bad file
+            session = ort.InferenceSession(
+                str(self._model), session_options(threads), providers=providers, enable_fallback=0
+            )
+        except Exception as error:  # onnxruntime raises several unrelated types for a bad file, and for a bad device
+            if self.device != CPU:
+                raise _unusable(self.device, type(error).__name__) from None
             raise BundleError(
                 "bundle_model", f"{self._model}: ONNX Runtime cannot load it ({type(error).__name__})."
             ) from None
+        if provider not in session.get_providers():
+            raise _unusable(self.device, "its driver or libraries are missing")
+        return session
 
     @cached_property
     def _single(self) -> ort.InferenceSession:
@@ -83,7 +98,7 @@ class Engine:
         """Logits of windows in their order, float32, shape (windows, labels)."""
         batches = equal_batches([len(window.ids) for window in windows], tokens=self._batch_tokens)
         result = np.empty((len(windows), self.outputs), dtype=np.float32)
-        together = self._threads > 1 and self._provider == _PROVIDERS["cpu"] and len(batches) >= 2 * self._threads
+        together = self._threads > 1 and self.device == CPU and len(batches) >= 2 * self._threads
         session = self._single if together else self._session
 
         def run(rows: list[int]) -> None:
@@ -97,3 +112,7 @@ class Engine:
             for rows in batches:
                 run(rows)
         return result
+
+
+def _unusable(device: str, why: str) -> ConfigError:
+    return ConfigError("device_unavailable", f"Device '{device}' cannot be used: {why}.")

@@ -68,7 +68,9 @@ def make_scan(tiny_loaded: Bundle, tmp_path: Path) -> Callable[..., Scanned]:
     from fineline.scan.shards import shards
     from fineline.scan.store import Store
 
-    def make(rows: list[dict[str, Any]], *, complete: bool = True, files: int = 1) -> Scanned:
+    def make(
+        rows: list[dict[str, Any]], *, complete: bool = True, files: int = 1, bundle: Bundle = tiny_loaded
+    ) -> Scanned:
         source = tmp_path / "input"
         source.mkdir()
         for i in range(files):
@@ -76,15 +78,15 @@ def make_scan(tiny_loaded: Bundle, tmp_path: Path) -> Callable[..., Scanned]:
             (source / f"part{i}.jsonl").write_text(lines, encoding="utf-8")
         store, inputs = Store(str(tmp_path / "out")), list_inputs(str(source))
         fields = Fields(id="key", lang="lang", source="source")
-        chosen = settings(tiny_loaded, fields, 16, 100, 1)
-        manifest = open_manifest(store, tiny_loaded, chosen, [survey(file) for file in inputs])
-        start_run(store, manifest, tiny_loaded, "cn_measures", {"name": "test"})
-        scorer = ShardScorer(tiny_loaded.path, 1)
+        chosen = settings(bundle, fields, 16, 100, 1)
+        manifest = open_manifest(store, bundle, chosen, [survey(file) for file in inputs])
+        start_run(store, manifest, bundle, "cn_measures", {"name": "test"})
+        scorer = ShardScorer(bundle.path, 1)
         for shard in shards(inputs, fields, 16, 100):
             store.write(shard, scorer.score(shard))
         if complete:
             finish_run(store, manifest, {}, [(0, 0)] * len(inputs))
-        return Scanned(output=store.output, folder=Path(store.output), source=source, rows=rows, bundle=tiny_loaded)
+        return Scanned(output=store.output, folder=Path(store.output), source=source, rows=rows, bundle=bundle)
 
     return make
 

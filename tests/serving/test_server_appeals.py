@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,18 @@ from fineline.errors import ConfigError
 from fineline.server import desk as desk_module
 from fineline.server.appeals import router
 from fineline.server.auth import Guard
-from fineline.server.desk import FIELDS, Desk
+from fineline.server.desk import FIELDS, Desk, FeedbackRequest
 from fineline.server.feedback import FeedbackStore
 from fineline.server.feedback_settings import FeedbackSettings, Keeping
 from fineline.server.keys import new_key, write_keys
-from fineline.server.problems import HttpError
+from fineline.server.problems import HttpError, NotFoundError
 from fineline.server.refusals import add_refusals
 from fineline.server.sealing import Sealer, write_secret
 from fineline.server.settings import ServerSettings
 from fineline.server.verdict_ids import VerdictIds
+
+LABELS = (*load_taxonomy().ids, "miracle_cure")
+"""Of the model in use, which a team's label is among."""
 
 SECRET = b"s" * 32
 MARKER = "zebrawhisper"
@@ -86,7 +89,7 @@ def open_office(tmp_path) -> Iterator:
             app.state.guard = Guard(tmp_path / "keys.toml")
             app.state.settings = ServerSettings()
             add_refusals(app, FIELDS)
-            app.include_router(router(settings, ids))
+            app.include_router(router(settings, ids, lambda: LABELS))
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             keys = {name: secret for name, (secret, _) in made.items()}
             return Office(client=client, keys=keys, ids=ids, database=database)
@@ -180,6 +183,33 @@ def test_a_verdict_can_be_appealed_for_so_many_days(open_office):
         response = office.appeal(verdict_id=issued)
         assert response.status_code == status
     assert "2 days" in error_of(response, 400, "verdict_id_expired")
+
+
+def test_a_clock_that_steps_back_and_forth_loses_no_appeal(tmp_path):
+    now = [1_790_000_000.0]
+    store = FeedbackStore(f"sqlite:///{tmp_path}/x.db", retention_days=30, clock=lambda: now[0])
+    ids = VerdictIds(SECRET, clock=lambda: now[0])
+    desk = Desk(store, Sealer(Keeping.NEVER), ids, 10, tuple)
+
+    def filed():
+        request = FeedbackRequest(verdict_id=issued, expected_labels=[], reason="other")
+        return desk.file(request, "team")[0].id
+
+    try:
+        for day in (86_400.0, -86_400.0):
+            issued = ids.issue(VERDICT, TEXT)
+            now[0] += day  # between the verdict and its appeal
+            appeal = filed()
+            assert filed() == appeal, "sent again"
+            now[0] += 400 * 86_400  # a wrong date for a moment: hidden, but nothing is deleted until the date holds
+            with pytest.raises(NotFoundError):
+                desk.own(appeal, "team")
+            now[0] -= 401 * 86_400
+            assert desk.own(appeal, "team").id == appeal
+            assert store.purge() == 0
+        assert len(store.listed()) == 2
+    finally:
+        desk.close()
 
 
 def test_an_appeal_sent_again_is_the_same_one_and_another_is_refused(office):
@@ -294,12 +324,21 @@ def test_a_rejected_appeal_is_a_row_with_the_verdicts_labels(office):
 
 
 def test_a_person_may_settle_on_other_labels_and_say_what_was_looked_at(office):
-    ids = load_taxonomy().ids
     first, second = (office.appeal(text=TEXT, context=CONTEXT, consent=True).json() for _ in range(2))
     settled(office, "upheld", first, labels=["privacy"])
     settled(office, "upheld", second, labels=["privacy", "insult"], known="all")
     found = {tuple(row["labels"]): row["known"] for row in rows(office)}
-    assert found == {("privacy",): ["violence", "privacy"], ("insult", "privacy"): list(ids)}
+    assert found == {("privacy",): ["violence", "privacy"], ("insult", "privacy"): list(LABELS)}
+
+
+def test_labels_of_the_model_in_use_and_of_the_verdict_may_be_named(office):
+    receipt = office.appeal(text=TEXT, context=CONTEXT, consent=True, expected_labels=["miracle_cure"]).json()
+    settled(office, "upheld", receipt)
+    older = office.ids.issue(replace(VERDICT, flagged=("gone",)), TEXT, CONTEXT)  # by a model that was replaced
+    receipt = office.appeal(verdict_id=older, text=TEXT, context=CONTEXT, consent=True).json()
+    settled(office, "rejected", receipt)
+    assert [row["labels"] for row in rows(office)] == [["miracle_cure"], ["gone"]]
+    error_of(office.appeal(expected_labels=["gone"]), 400, "label_unknown")
 
 
 def test_rows_are_read_by_the_training_code_with_the_same_labels(office):
@@ -412,14 +451,14 @@ def test_a_lost_key_is_told_and_everything_else_goes_on(open_office, tmp_path):
 
 def test_wrong_settings_stop_the_start(tmp_path):
     with pytest.raises(ConfigError):
-        router(FeedbackSettings(url="mysql://x/y"), VerdictIds(SECRET))
+        router(FeedbackSettings(url="mysql://x/y"), VerdictIds(SECRET), tuple)
     with pytest.raises(ConfigError):
-        router(FeedbackSettings(texts="encrypted", key_file=str(tmp_path / "none")), VerdictIds(SECRET))
+        router(FeedbackSettings(texts="encrypted", key_file=str(tmp_path / "none")), VerdictIds(SECRET), tuple)
 
 
 def test_calls_pile_up_only_so_far_when_the_database_hangs(tmp_path):
     store = FeedbackStore(f"sqlite:///{tmp_path}/x.db", retention_days=1)
-    desk = Desk(store, Sealer(Keeping.NEVER), VerdictIds(SECRET), 1)
+    desk = Desk(store, Sealer(Keeping.NEVER), VerdictIds(SECRET), 1, tuple)
     hang = threading.Event()
 
     async def scene() -> None:
@@ -445,7 +484,7 @@ def test_calls_pile_up_only_so_far_when_the_database_hangs(tmp_path):
 
 def test_an_appeal_whose_client_went_away_is_stored_all_the_same(tmp_path, caplog):
     store = FeedbackStore(f"sqlite:///{tmp_path}/x.db", retention_days=1)
-    desk = Desk(store, Sealer(Keeping.NEVER), VerdictIds(SECRET), 1)
+    desk = Desk(store, Sealer(Keeping.NEVER), VerdictIds(SECRET), 1, tuple)
     go, done = threading.Event(), []
 
     def work() -> None:

@@ -9,11 +9,13 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from starlette.requests import HTTPConnection
 from starlette.testclient import WebSocketDenialResponse
 
 from fineline.errors import ConfigError
 from fineline.server.auth import Bucket, Caller, Guard, is_loopback, require
 from fineline.server.keys import AuthSettings, Scope, new_key, write_keys
+from fineline.server.problems import UnauthorizedError
 from fineline.server.refusals import add_refusals
 
 LOCAL = "http://127.0.0.1:8000"
@@ -118,6 +120,23 @@ def test_an_unknown_or_expired_key_is_refused_and_never_repeated(keyed, caplog):
         error_of(response, 401, code)
         assert key not in response.text + caplog.text
     assert not any(secret in caplog.text for secret in secrets.values())
+
+
+def test_a_stranger_is_recognised_before_anything_is_read_and_nobody_is_counted(keyed):
+    client, secrets, guard = keyed
+
+    def sent(key):
+        headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
+        return HTTPConnection({"type": "http", "headers": headers})
+
+    for key, code in ((None, "missing_api_key"), ("x", "invalid_api_key"), (secrets["old"], "expired_api_key")):
+        with pytest.raises(UnauthorizedError) as caught:
+            guard.recognise(sent(key))
+        assert caught.value.code == code
+    for _ in range(20):
+        guard.recognise(sent(secrets["slow"]))
+    assert call(client, secrets["slow"]).status_code == 200
+    Guard().recognise(sent(None))
 
 
 def test_the_word_bearer_is_read_in_any_case(keyed):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 
 from fineline.server.bodies import TooManyError, parse_json
+from fineline.server.feedback_settings import FeedbackSettings
 from fineline.server.settings import LimitSettings
 
 MARKER = "zebrawhisper"
@@ -98,6 +99,14 @@ def test_a_wrong_route_is_an_error_object_too(client, error_of, method, path, st
     error_of(client.request(method, path), status, f"http_{status}", MARKER)
 
 
+def test_the_methods_of_all_routes_of_a_path_are_named(make_app, tmp_path):
+    settings = FeedbackSettings(url=f"sqlite:///{tmp_path}/x.db")
+    with TestClient(make_app(feedback=settings)) as client:
+        found = client.put(f"/v1/feedback/{'0' * 32}").headers["allow"]
+        assert set(found.split(", ")) == {"GET", "DELETE"}
+        assert client.put("/v1/classify").headers["allow"] == "POST"
+
+
 # --- many entries
 
 
@@ -120,7 +129,53 @@ def test_a_million_entries_cost_no_more_than_parsing_them(body):
     assert time.process_time() - began < 5
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xed\xa0\x80", b"{'a': 1}", b"nul", b"1" * 10_000, b'{"a":"\x00"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"[]," * 2_000_000 + b"1]",
+        b"[" + b'{"a":[1]},' * 500_000 + b"1]",
+        b"[" + '"中",'.encode() * 1_000_000 + b"1]",
+        b"[" + b"1," * 3_000_000 + b"1]",
+        b"[" * 5_000_000,
+        b'"' * 5_000_000,
+    ],
+    ids=["lists", "objects", "strings", "numbers", "depth", "quotes"],
+)
+def test_millions_of_small_values_are_refused_before_they_are_made(body, monkeypatch):
+    monkeypatch.setattr("fineline.server.bodies.json.loads", None)
+    began = time.process_time()
+    with pytest.raises(TooManyError):
+        parse_json(body, 2048)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[]{},:" * 200_000, '"' * 300_000, "\\" * 500_000, '\\"' * 300_000, '"[' * 300_000], ids=repr
+)
+def test_a_text_full_of_signs_is_a_text(text):
+    assert parse_json(json.dumps({"input": text}).encode(), 10)["input"] == text
+
+
+@pytest.mark.parametrize("body", [b'"' + b'\\"' * 3_000_000, b'"' + b"\\" * 6_000_001, b'["' + b"[" * 6_000_000])
+def test_a_string_without_an_end_costs_no_more_than_its_length(body):
+    began = time.process_time()
+    with pytest.raises(RequestValidationError):
+        parse_json(body, 10)
+    assert time.process_time() - began < 2
+
+
+def test_the_schemas_need_fewer_parts_than_are_allowed():
+    """The largest request of each kind: multi-modal parts, contexts, tensors."""
+    most = 2048
+    for body in (
+        {"input": [{"type": "text", "text": "a"}] * most, "model": "m"},
+        {"input": ["a"] * most, "context": ["b"] * most, "policy": "minors"},
+        {"inputs": [{"name": n, "shape": [most], "datatype": "BYTES", "data": [["a"]] * most} for n in ("a", "b")]},
+    ):
+        assert parse_json(json.dumps(body).encode(), most) == body
+
+
+@pytest.mark.parametrize("body", [b"[" * 10_000, b"\xed\xa0\x80", b"{'a': 1}", b"nul", b"1" * 10_000, b'{"a":"\x00"}'])
 def test_what_is_not_json_is_refused(body):
     with pytest.raises(RequestValidationError):
         parse_json(body, 10)

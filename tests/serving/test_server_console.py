@@ -163,11 +163,15 @@ def test_every_message_is_used_and_every_one_used_is_there():
 def test_the_messages_know_every_value_of_the_server():
     from fineline.policy import Action
     from fineline.server.desk import Reason
-    from fineline.taxonomy import GROUPS
+    from fineline.taxonomy import GROUPS, OWN_GROUP
 
     sources = {clause.split()[0] for label in load_taxonomy() for clause in label.clauses}
     expected = {f"action.{x}" for x in Action} | {f"alone.{x}" for x in Action} | {f"means.{x}" for x in Action}
-    expected |= {f"reason.{x}" for x in Reason} | {f"group.{x}" for x in GROUPS} | {f"clause.{x}" for x in sources}
+    expected |= (
+        {f"reason.{x}" for x in Reason}
+        | {f"group.{x}" for x in (*GROUPS, OWN_GROUP)}
+        | {f"clause.{x}" for x in sources}
+    )
     assert expected == {key for key in MESSAGES["en"] if "." in key and not key.startswith("error.")}
 
 

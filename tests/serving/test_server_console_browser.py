@@ -12,6 +12,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 from playwright.sync_api import sync_playwright
 
+from fineline import Classifier
+from fineline.server.console_facts import label_facts
 from fineline.server.keys import new_key, write_keys
 from fineline.taxonomy import load_taxonomy
 
@@ -134,6 +136,29 @@ def test_every_label_has_its_score_as_a_line_with_its_threshold(open_page):
         line, bar, mark = (row.locator(part).bounding_box() for part in (".line", ".line span", ".line i"))
         assert bar["width"] / line["width"] == pytest.approx(score, abs=0.01)
         assert (mark["x"] - line["x"]) / line["width"] == pytest.approx(threshold, abs=0.01)
+
+
+def test_labels_that_come_with_another_model_are_shown_and_can_be_appealed_for(open_page, own_bundle):
+    page = open_page()
+    judge(page, HARMLESS)
+    own = Classifier.load(own_bundle, threads=1)
+    verdict = own.classify([FLAGGED])[0]
+    assert "miracle_cure" in verdict.flagged
+    facts = page.request.get("/console/facts.json").json() | label_facts(own.bundle)
+    answers(page, "**/v1/model", body=page.request.get("/v1/model").json() | {"model": "other@2"})
+    answers(page, "**/console/facts.json", body=facts)
+    answers(page, "**/v1/classify", body={"results": [verdict.as_dict() | {"model": "other@2"}]})
+    judge(page, FLAGGED)
+    page.wait_for_selector(".scores tbody tr:not(.group) >> nth=21")
+    assert page.locator(".scores .group").last.inner_text() == "Own labels"
+    rule = page.locator(".rule").nth(verdict.flagged.index("miracle_cure"))
+    rule.locator("summary").click()
+    assert "Miracle cure" in rule.inner_text()
+    assert "From: house-rules 3.2" in rule.inner_text()
+    assert page.locator("#appeal-boxes input").count() == 22
+    page.click('[data-language="zh"]')
+    page.wait_for_selector("text=自定义标签")
+    assert "神奇疗法" in rule.inner_text()
 
 
 def test_nothing_flagged_is_said_so(open_page, classifier_fp32):

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from fineline.errors import ConfigError
 from fineline.server.feedback import FeedbackStore
-from fineline.server.feedback_table import Appeal
+from fineline.server.feedback_table import SCHEMA, Appeal
 from fineline.server.problems import ConflictError, NotFoundError, UnavailableError
 
 MARKER = "zebrawhisper"
@@ -106,7 +106,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield url
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE IF EXISTS fineline_appeals"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS fineline_appeals, fineline_schemas"))
     engine.dispose()
 
 
@@ -234,6 +234,41 @@ def test_two_people_settle_an_appeal_once(store, open_store):
         won = list(threads.map(settle, range(4)))
     assert won.count(True) == 1
     assert store.get(appeal().id).settled_by == str(won.index(True))
+
+
+def version_in(database, version=None):
+    """The layouts that a database states; ``version`` puts another in their place."""
+    engine = sa.create_engine(database.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.begin() as connection:
+            if version is not None:
+                connection.execute(sa.text(f"UPDATE fineline_schemas SET version = {version}"))
+            return connection.execute(sa.text("SELECT name, version FROM fineline_schemas")).all()
+    finally:
+        engine.dispose()
+
+
+def test_the_database_says_which_layout_it_has(store, database):
+    store.file(appeal())
+    assert version_in(database) == [("fineline_appeals", SCHEMA)]
+
+
+def test_a_database_of_another_layout_is_refused_and_left_as_it_is(store, open_store, database, caplog):
+    store.file(appeal())
+    version_in(database, SCHEMA + 1)
+    other = open_store()
+    for call in (
+        lambda: other.get(appeal().id),
+        lambda: other.file(appeal(2)),
+        lambda: other.delete(appeal().id),
+        other.purge,
+    ):
+        with pytest.raises(UnavailableError, match=f"layout {SCHEMA + 1}, this release reads {SCHEMA}") as caught:
+            call()
+        assert caught.value.code == "feedback_schema"
+    assert "layout" in caplog.text
+    version_in(database, SCHEMA)
+    assert [each.id for each in other.listed()] == [appeal().id]
 
 
 def test_what_is_not_there_is_not_found(store):
@@ -463,7 +498,7 @@ def test_a_url_that_cannot_hold_is_refused_and_not_repeated(url):
 WRITER = """
 import sys
 from fineline.server.feedback import FeedbackStore
-from fineline.server.feedback_table import Appeal
+from fineline.server.feedback_table import SCHEMA, Appeal
 
 store = FeedbackStore(sys.argv[1], retention_days=30)
 for number in range(100_000):

@@ -48,6 +48,13 @@ def test_the_card_is_the_bundles(client, classifier):
     assert card.headers["content-type"].startswith("text/markdown")
 
 
+def test_a_bundle_without_a_card_is_not_found(make_app, tiny_bundle, tmp_path, error_of):
+    shutil.copytree(tiny_bundle, tmp_path / "bare")
+    (tmp_path / "bare" / CARD).unlink()
+    with TestClient(make_app(Classifier.load(tmp_path / "bare", threads=1))) as client:
+        error_of(client.get("/v1/model/card"), 404, "card_missing")
+
+
 def test_it_is_not_ready_before_it_is_in_service(make_app, post, error_of):
     client = TestClient(make_app())  # no "with": the start-up has not run
     assert client.get("/healthz").status_code == 200

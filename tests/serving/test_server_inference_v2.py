@@ -9,8 +9,13 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
+from fineline import Classifier
+from fineline.bundle import HASHED, META, write_bundle
+from fineline.server import inference_v2
+from fineline.server.models import Loaded, Model
 from fineline.server.schemas import InferResponse
-from fineline.server.settings import LimitSettings
+from fineline.server.settings import LimitSettings, ServerSettings
+from fineline.server.tensors import read_texts
 
 MARKER = "zebrawhisper"
 TEXTS = ["tell anyone", "他说要打断你的手 😀", ""]
@@ -136,6 +141,8 @@ def test_all_outputs_may_be_binary(client, post):
         {"inputs": [tensor(["a", "b"], shape=[3])]},
         {"inputs": [tensor(["a"], shape=[])]},
         {"inputs": [tensor(["a"], shape=[1, 1, 1])]},
+        {"inputs": [tensor(["a", "b", "c"], shape=[-1, -3])]},
+        {"inputs": [tensor(["a", "b", "c", "d"], shape=[2, 2])]},
         {"inputs": [tensor([7])]},
         {"inputs": [tensor(["a"], datatype="FP32")]},
         {"inputs": [tensor(["a"], MARKER)]},
@@ -156,7 +163,7 @@ def test_a_bad_request_is_refused_in_the_protocols_form(client, post, body):
 
 def test_too_many_texts_are_refused_in_either_form(client, post):
     refused(post(client, INFER, {"inputs": [tensor(["a"] * 101)]}), 422)
-    refused(post(client, INFER, {"inputs": [tensor([["a"] * 60, ["a"] * 60], shape=[2, 60])]}), 422)
+    refused(post(client, INFER, {"inputs": [tensor([["a"]] * 101, shape=[101, 1])]}), 422)
     raw = packed(["a"] * 101)
     one = {"name": "text", "shape": [101], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
     refused(send_binary(client, {"inputs": [one]}, raw), 422)
@@ -188,3 +195,30 @@ def test_bytes_that_no_input_claims_are_refused(client):
 def test_a_wrong_length_of_the_json_is_refused(client, post, length):
     body = {"inputs": [tensor(["a"])]}
     refused(post(client, INFER, body, inference_header_content_length=length), 400)
+
+
+def test_an_answer_names_the_model_that_gave_it(make_app, post, classifier_fp32, tiny, tmp_path, monkeypatch):
+    """Another model takes the place of the first between a request's arrival and its turn."""
+    meta = json.loads((tiny.bundle_fp32 / META).read_text(encoding="utf-8"))
+    entries = {name: value for name, value in meta.items() if name not in ("schema", "files", "digest")}
+    files = {name: tiny.bundle_fp32 / name for name in HASHED}
+    write_bundle(tmp_path / "two", files, "card", entries | {"version": "0.0.2"})
+    newer = Classifier.load(tmp_path / "two", threads=1)
+    app = make_app(classifier_fp32)
+    slot = app.state.service.slot
+
+    def swap(*arguments):
+        slot._model = other
+        return read_texts(*arguments)
+
+    with TestClient(app) as client:
+        first = slot._model
+        other = Model(Loaded(classifier=newer, engines=(newer.engine,), golden_gap=0.0), ServerSettings(), slot.metrics)
+        try:
+            monkeypatch.setattr(inference_v2, "read_texts", swap)
+            assert post(client, INFER, {"inputs": [tensor(["a"])]}).json()["model_version"] == "0.0.2"
+            slot._model = first
+            refused(post(client, "/v2/models/tiny/versions/0.0.1/infer", {"inputs": [tensor(["a"])]}), 404)
+        finally:
+            slot._model = first
+            other.batcher.close()

@@ -191,15 +191,44 @@ def test_a_cancelled_request_stops_between_two_chunks_of_tokenising(own, monkeyp
     assert len(calls) < 6
 
 
+def test_long_texts_do_not_keep_short_ones_from_being_tokenised(own, monkeypatch):
+    encode, gate = own.encode, threading.Event()
+
+    def slow(texts, contexts=None):
+        if len(texts[0]) > 50_000:
+            assert gate.wait(60)
+        return encode(texts, contexts)
+
+    async def test(judge):
+        monkeypatch.setattr(own, "encode", slow)
+        long = [asyncio.create_task(judge.judge(["word " * 20_000])) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert len(await judge.judge(["a"] * 200)) == 200
+        gate.set()
+        assert len(await asyncio.gather(*long)) == 3
+
+    run(test, own, deadline_seconds=120)
+
+
+def test_much_work_is_done_beside_the_event_loop(classifier):
+    async def test(judge):
+        assert await judge.aside(threading.get_ident, 2) == threading.get_ident()
+        assert await judge.aside(threading.get_ident, 2000) != threading.get_ident()
+
+    run(test, classifier)
+
+
 def test_overload_is_refused_before_tokenising_and_counted(own, monkeypatch):
     async def test(judge):
         model = judge.slot.model
-        model.batcher.reserve(100, time.monotonic() + 60)
+        for _ in range(4):
+            model.batcher.reserve(25, time.monotonic() + 60)
         monkeypatch.setattr(own, "encode", None)
         with pytest.raises(OverloadError) as caught:
             await judge.judge(["a"])
         assert caught.value.headers["Retry-After"] == "1"
-        model.batcher.release(100)
+        for _ in range(4):
+            model.batcher.release(25)
 
     registry = run(test, own, queue_tokens=100)
     assert registry.get_sample_value("fineline_overloads_total") == 1

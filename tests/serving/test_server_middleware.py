@@ -10,9 +10,11 @@ import pytest
 pytest.importorskip("fastapi")
 
 from fineline.server.drain import Drain
+from fineline.server.faults import OverloadError
 from fineline.server.logs import JsonLines, place_of
 from fineline.server.metrics import Metrics
 from fineline.server.middleware import Edge
+from fineline.server.problems import UnauthorizedError
 from fineline.server.settings import LimitSettings
 
 MARKER = "zebrawhisper"
@@ -97,7 +99,7 @@ def test_a_body_over_the_limit_is_refused_and_thrown_away_not_held():
 
 
 def test_an_endless_body_is_not_read_for_ever(monkeypatch):
-    monkeypatch.setattr("fineline.server.middleware._LINGER", 0.1)
+    monkeypatch.setattr("fineline.server.intake._LINGER", 0.1)
 
     class Endless(Client):
         async def receive(self):
@@ -116,6 +118,88 @@ def test_a_body_that_does_not_come_is_not_waited_for():
     serve(echo, client, deadline_seconds=0.1)
     assert (client.status, client.error["code"]) == (408, "slow_body")
     assert client.headers["connection"] == "close"
+
+
+def test_the_bodies_of_all_requests_together_are_bounded():
+    drain, metrics = Drain(), Metrics()
+    edge = Edge(echo, limits=LimitSettings(max_body=8, max_bodies=10), metrics=metrics, drain=drain, log=False)
+
+    class Slow(Client):
+        async def receive(self):
+            if not self._messages[1:]:
+                await finish.wait()
+            return await super().receive()
+
+    async def main():
+        slow = Slow(part(b"abcdef", True), part(b"gh"))
+        holding = asyncio.create_task(edge(slow.scope, slow.receive, slow.send))
+        await asyncio.sleep(0.02)
+        second = Client(part(b"abc", True), part(b"de", True), part(b"f"))
+        await edge(second.scope, second.receive, second.send)
+        assert (second.status, second.error["code"]) == (429, "overloaded")
+        assert (second.headers["retry-after"], second.headers["connection"]) == ("1", "close")
+        assert second.read == 3, "the sender must be let finish"
+        small = Client(part(b"abcd"))
+        await edge(small.scope, small.receive, small.send)
+        assert small.status == 200
+        finish.set()
+        await holding
+        assert slow.sent[1]["body"] == b"abcdefgh"
+        third = Client(part(b"abcdefgh"))
+        await edge(third.scope, third.receive, third.send)
+        assert third.status == 200
+
+    finish = asyncio.Event()
+    asyncio.run(asyncio.wait_for(main(), 100))
+    assert edge._intake.held == 0
+    assert metrics.registry.get_sample_value("fineline_overloads_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ([("content-length", "70000")], True),
+        ([("transfer-encoding", "chunked")], True),
+        ([("content-length", "70000"), ("expect", "100-continue")], True),
+        ([("content-length", "60000")], False),
+        ([("content-length", "0")], False),
+    ],
+)
+def test_a_large_body_is_not_read_before_its_sender_is_known(headers, asked):
+    seen = []
+
+    def check(connection):
+        seen.append(connection.headers.get("content-length"))
+        raise UnauthorizedError("missing_api_key", "Send your API key.")
+
+    client = Client(part(b"ab", True), part(b"cd"), headers=headers)
+    edge = Edge(echo, limits=LimitSettings(), metrics=Metrics(), drain=Drain(), log=False, check=check)
+    asyncio.run(asyncio.wait_for(edge(client.scope, client.receive, client.send), 100))
+    assert len(seen) == asked
+    if asked:
+        assert (client.status, client.error["code"]) == (401, "missing_api_key")
+        assert client.headers["www-authenticate"] == "Bearer"
+        # Who asks first is not asked to send; the others are let finish, or they would read a reset.
+        assert client.read == (0 if ("expect", "100-continue") in headers else 2)
+    else:
+        assert client.status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"), [("/v1/classify", True), ("/v2/models/m/infer", True), ("/v1/feedback", False)]
+)
+def test_a_full_queue_refuses_before_the_body_is_read(path, asked):
+    def check_room():
+        raise OverloadError(2.4)
+
+    client, metrics = Client(part(b"ab", True), part(b"cd")), Metrics()
+    client.scope["path"] = path
+    edge = Edge(echo, limits=LimitSettings(), metrics=metrics, drain=Drain(), log=False, check_room=check_room)
+    asyncio.run(asyncio.wait_for(edge(client.scope, client.receive, client.send), 100))
+    assert client.status == (429 if asked else 200), "what is no text to judge does not wait for the model"
+    assert (client.read == 0) == asked
+    assert metrics.registry.get_sample_value("fineline_overloads_total") == asked
+    assert not asked or client.headers["retry-after"] == "3"
 
 
 # --- clients that go away
@@ -291,7 +375,8 @@ def test_while_it_stops_new_requests_are_sent_elsewhere():
 def test_while_it_stops_no_websocket_opens():
     client = Client(kind="websocket")
     serve(echo, client, drain=stopping())
-    assert [message["type"] for message in client.sent] == ["websocket.close"]
+    assert (client.status, client.error["code"], client.headers["retry-after"]) == (503, "stopping", "1")
+    assert client.sent[0]["type"] == "websocket.http.response.start"
 
 
 @pytest.mark.parametrize(

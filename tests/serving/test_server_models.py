@@ -14,7 +14,8 @@ from fineline.bundle import GOLDEN, META, MODEL, TOKENIZER, load_bundle, write_b
 from fineline.server import models
 from fineline.server.faults import NotReadyError
 from fineline.server.judging import Judge
-from fineline.server.models import ModelSlot, ReloadError, load_model
+from fineline.server.metrics import Metrics
+from fineline.server.models import Model, ModelSlot, ReloadError, load_model
 from fineline.server.problems import ConflictError
 from fineline.server.settings import EngineSettings, LimitSettings, ServerSettings
 
@@ -240,6 +241,15 @@ def test_a_name_leads_nowhere_but_to_a_folder_beside_the_configured_one(folder, 
     run(test, folder)
 
 
+def test_a_folder_of_bundles_that_is_gone_has_none(folder):
+    async def test(slot, judge):
+        shutil.rmtree(folder.parent)
+        with pytest.raises(ReloadError, match="no bundle of that name"):
+            slot.sibling("one")
+
+    run(test, folder)
+
+
 def test_without_service_there_is_no_reload(folder):
     slot = ModelSlot(ServerSettings(engine=EngineSettings(bundle=str(folder))))
     with pytest.raises(NotReadyError):
@@ -257,3 +267,15 @@ def test_sessions_of_one_thread_share_the_weights(folder, sessions, threads, eng
     loaded = load_model(folder, EngineSettings(sessions=sessions, threads=threads))
     assert len(loaded.engines) == sessions
     assert len({id(engine) for engine in loaded.engines}) == engines
+
+
+def test_without_a_gpu_the_server_takes_the_cores_and_warns_once(folder, caplog):
+    settings = EngineSettings(device="cuda", sessions=2, threads=2)
+    loaded = load_model(folder, settings)
+    assert [engine.device for engine in loaded.engines] == ["cpu", "cpu"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    model = Model(loaded, ServerSettings(engine=settings), Metrics())
+    try:
+        assert (model.device, model.batch_tokens) == ("cpu", settings.budgets["cpu"])
+    finally:
+        model.batcher.close()

@@ -4,6 +4,8 @@ import base64
 import json
 import signal
 import socket
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -141,3 +143,17 @@ def test_every_line_of_the_log_is_one_object(written):
     log = next(content for file, content in written[2].items() if file.name == "log.txt").decode()
     for line in log.splitlines():
         assert set(json.loads(line)) >= {"time", "level", "logger", "message"}
+
+
+def test_an_error_that_nobody_can_catch_is_logged_by_its_place(source_env):
+    code = f"""
+from fineline.server.logs import set_up_logging
+set_up_logging("info")
+class Falls:
+    def __del__(self):
+        raise ValueError("{MARKER}")
+Falls()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=source_env, capture_output=True, text=True, check=True)
+    assert "ValueError at <string>:6" in json.loads(done.stderr)["message"]
+    assert MARKER not in done.stdout + done.stderr

@@ -6,7 +6,14 @@ pytest.importorskip("fastapi")
 
 from fineline import ConfigError
 from fineline.server import settings as module
-from fineline.server.settings import EngineSettings, ServerSettings, available_cores, overridden, read_settings
+from fineline.server.settings import (
+    EngineSettings,
+    ServerSettings,
+    TlsSettings,
+    available_cores,
+    overridden,
+    read_settings,
+)
 
 
 def written(tmp_path, text):
@@ -23,7 +30,7 @@ def test_a_file_sets_what_it_names_and_nothing_else(tmp_path):
     )
     found = read_settings(file)
     assert (found.limits.max_inputs, found.limits.deadline_seconds, found.limits.max_body) == (7, 5.0, 8 * 2**20)
-    assert (found.engine.workers, found.engine.policy, found.listen.port) == (3, "minors", 9)
+    assert (found.engine.workers("cpu"), found.engine.policy, found.listen.port) == (3, "minors", 9)
     assert found.cors.origins == ("https://example.org",)
     assert not found.log.access
 
@@ -39,7 +46,12 @@ def test_a_file_sets_what_it_names_and_nothing_else(tmp_path):
         ("[limits]\ndeadline_seconds = 0.0", "settings_value"),
         ("[limits]\ndeadline_seconds = nan", "settings_value"),
         ("[limits]\ndrain_seconds = -1", "settings_value"),
+        ("[limits]\nmax_body = 1000\nmax_bodies = 999", "settings_value"),
+        ("[listen]\nport = 65536", "settings_value"),
+        ("[listen]\nport = -1", "settings_value"),
+        ("[limits]\nstall_seconds = 0", "settings_value"),
         ("[engine]\nsessions = 0", "settings_value"),
+        ('[engine]\ndevice = "tpu"', "settings_value"),
         ('[engine]\npolicy = "none"', "policy_unknown"),
         ('[cors]\norigins = ["*"]', "settings_cors"),
         ('[cors]\norigins = ["https://*.example.org"]', "settings_cors"),
@@ -80,12 +92,21 @@ def test_cores_are_those_the_container_may_use(tmp_path, monkeypatch, quota, cor
     if quota:
         (tmp_path / "cpu.max").write_text(quota)
     assert available_cores() == cores
-    assert EngineSettings(threads=2).workers == max(1, cores // 2)
-    assert EngineSettings(threads=2, sessions=5).workers == 5
+    assert EngineSettings(threads=2).workers("cpu") == max(1, cores // 2)
+    assert EngineSettings(threads=2, sessions=5).workers("cpu") == 5
 
 
 def test_a_gpu_gets_one_session_and_larger_batches():
-    gpu, cpu = EngineSettings(device="cuda"), EngineSettings()
-    assert gpu.workers == 1
-    assert gpu.budget > cpu.budget
-    assert EngineSettings(batch_tokens=77).budget == 77
+    settings = EngineSettings(device="cuda")
+    assert settings.workers("cuda") == 1
+    assert settings.budgets["cuda"] > settings.budgets["cpu"]
+    assert set(EngineSettings(batch_tokens=77).budgets.values()) == {77}
+
+
+@pytest.mark.parametrize("content", ["", "junk", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_certificate_that_cannot_be_used_is_told_before_anything_starts(tmp_path, content):
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=r"cert\.pem") as caught:
+        TlsSettings(certificate=str(tmp_path / "cert.pem"), key=str(tmp_path / "key.pem"))
+    assert caught.value.code == "settings_tls"

@@ -1,5 +1,6 @@
 """``/v1/stream``: a text judged while it is written."""
 
+import asyncio
 import json
 import logging
 import threading
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fineline import Classifier
 from fineline.server import streaming
@@ -306,6 +307,7 @@ class Slow:
 
     def __init__(self, classifier):
         self._engine = classifier.engine
+        self.device = self._engine.device
         self.leave = threading.Event()
         self.leave.set()
         self.error = None
@@ -353,6 +355,21 @@ def test_a_client_that_leaves_costs_nothing_more(make_app, slow):
         assert "fineline_queue_tokens 0.0" in metrics
 
 
+def test_a_client_that_reads_nothing_loses_its_place(make_app, classifier_fp32, monkeypatch):
+    app = make_app(classifier_fp32, limits=LimitSettings(stall_seconds=0.1))
+
+    async def never(self, message):
+        await asyncio.Event().wait()
+
+    with TestClient(app) as client:
+        with opened(client) as socket:
+            monkeypatch.setattr(WebSocket, "send_json", never)
+            send(socket, "Sentence one. ", "Sentence two. ")
+            while "fineline_streams 1.0" in client.get("/metrics").text:
+                time.sleep(0.02)
+        assert "fineline_cancelled_total 1.0" in client.get("/metrics").text
+
+
 def test_a_failing_engine_ends_the_stream_with_an_error(make_app, slow):
     with TestClient(make_app(slow)) as client, opened(client) as socket:
         slow.engine.error = RuntimeError(MARKER)
@@ -366,10 +383,12 @@ def test_an_overload_is_waited_out(make_app, classifier_fp32):
     app = make_app(classifier_fp32, limits=LimitSettings(queue_tokens=64, deadline_seconds=10))
     with TestClient(app) as client, opened(client) as socket:
         batcher = app.state.service.slot.model.batcher
-        batcher.reserve(60, time.monotonic() + 60)
+        for _ in range(4):  # one request counts for a quarter of the queue
+            batcher.reserve(16, time.monotonic() + 60)
         send(socket, "tell anyone now. " * 3)
         time.sleep(0.3)
-        batcher.release(60)
+        for _ in range(4):
+            batcher.release(16)
         assert until(socket, "judged")["until"] == 50
         assert app.state.service.metrics.registry.get_sample_value("fineline_overloads_total") >= 1
 
@@ -377,7 +396,8 @@ def test_an_overload_is_waited_out(make_app, classifier_fp32):
 def test_an_overload_that_lasts_ends_the_stream_with_an_error(make_app, classifier_fp32):
     app = make_app(classifier_fp32, limits=LimitSettings(queue_tokens=64, deadline_seconds=0.5))
     with TestClient(app) as client, opened(client) as socket:
-        app.state.service.slot.model.batcher.reserve(60, time.monotonic() + 60)
+        for _ in range(4):  # one request counts for a quarter of the queue
+            app.state.service.slot.model.batcher.reserve(16, time.monotonic() + 60)
         send(socket, "tell anyone now. " * 3)
         messages, code = rest(socket)
     refused(messages, "overloaded")
@@ -410,7 +430,7 @@ def test_a_real_server_streams_and_writes_no_text_to_its_log(start_server, tiny,
         assert messages[-1]["verdict_id"]
         assert closed.value.rcvd.code == 1000
         with connect(server.url.replace("http", "ws") + "/v1/stream") as socket:
-            socket.send("x" * (9 * 2**20))
+            socket.send("x" * (2 * 2**20))
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv(timeout=20)
             assert closed.value.rcvd.code == 1009

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from fineline import Classifier, ConfigError, InputError, StreamGuard
 from fineline.classifier import Verdict, WindowScore
-from fineline.policy import Action
+from fineline.policy import Action, get_policy
 from fineline.stream import _OPEN_SHARE, _SENTENCE_SHARE, Stretch, TextStream, context_end
 
 MOST_READ = (1 + 1 / _SENTENCE_SHARE) + (1 + 1 / _OPEN_SHARE) + 1
 """Times that a character may be read, at most."""
+
+POLICY = get_policy("cn_measures")
 
 
 def pieces(text, sizes, seed=0):
@@ -228,7 +230,7 @@ def ends(*deltas):
     for delta in deltas:
         stream.add(delta)
         while stretch := stream.due():
-            stream.settle(stretch, judgement(stretch))
+            stream.settle(stretch, judgement(stretch), POLICY)
             found.append(stream.judged)
     return found
 
@@ -278,7 +280,7 @@ def test_the_last_end_of_a_delta_counts_and_half_sentences_wait():
     stream.add("One. Two. Three. Fo")
     stretch = stream.due()
     assert stretch == Stretch("One. Two. Three.", 0, True)
-    stream.settle(stretch, judgement(stretch))
+    stream.settle(stretch, judgement(stretch), POLICY)
     assert stream.due() is None
 
 
@@ -287,7 +289,7 @@ def test_a_judgement_in_the_middle_of_a_sentence_does_not_put_off_its_end():
     stream.add("word " * 40)
     stretch = stream.due()
     assert not stretch.complete
-    stream.settle(stretch, judgement(stretch))
+    stream.settle(stretch, judgement(stretch), POLICY)
     stream.add("end!")
     assert stream.due().complete
 
@@ -300,7 +302,7 @@ def told(stream, delta, windows=1, **scores):
     stream.add(delta)
     stretch = stream.due()
     assert stretch, "nothing is due"
-    return stream.settle(stretch, judgement(stretch, windows=windows, **scores))
+    return stream.settle(stretch, judgement(stretch, windows=windows, **scores), POLICY)
 
 
 def test_a_complete_sentence_needs_one_judgement():

@@ -31,8 +31,9 @@ def admin_routes(service: Service) -> APIRouter:
                 "digest": current.classifier.bundle.meta.digest,
                 "path": str(current.classifier.bundle.path),
                 "golden_gap": round(current.golden_gap, 4),
+                "device": current.device,
                 "workers": current.workers,
-                "batch_tokens": service.settings.engine.budget,
+                "batch_tokens": current.batch_tokens,
                 "queue_tokens": current.batcher.waiting,
                 "requests": current.users - 1,
             }

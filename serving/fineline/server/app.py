@@ -78,7 +78,7 @@ def create_app(settings: ServerSettings, slot: ModelSlot) -> FastAPI:
     ):
         app.include_router(routes(service))
     if ids:
-        app.include_router(appeal_routes(settings.feedback, ids))
+        app.include_router(appeal_routes(settings.feedback, ids, slot.label_ids))
     if settings.cors.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -95,6 +95,12 @@ def create_app(settings: ServerSettings, slot: ModelSlot) -> FastAPI:
             expose_headers=["x-request-id", "retry-after"],
         )
     app.add_middleware(
-        Edge, limits=settings.limits, metrics=service.metrics, drain=service.drain, log=settings.log.access
+        Edge,
+        limits=settings.limits,
+        metrics=service.metrics,
+        drain=service.drain,
+        log=settings.log.access,
+        check=lambda connection: app.state.guard.recognise(connection),
+        check_room=slot.check_room,
     )
     return app

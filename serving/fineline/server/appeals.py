@@ -1,7 +1,7 @@
 """Routes of appeals: filing one, seeing what became of it, taking it back; and for admins settling and export."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -105,17 +105,18 @@ def _add_admin_routes(routes: APIRouter, desk: Desk) -> None:
         await desk.run(desk.store.delete, appeal_id)
 
 
-def router(settings: FeedbackSettings, ids: VerdictIds) -> APIRouter:
+def router(settings: FeedbackSettings, ids: VerdictIds, labels: Callable[[], Sequence[str]]) -> APIRouter:
     """Make the routes; while the app that includes them runs, the retention time is enforced.
 
     Args:
         settings: Section ``[feedback]``.
         ids: Reads what the judging routes issue.
+        labels: Gives the label ids of the model in use.
 
     Raises:
         ConfigError: The database URL or a file of secrets is wrong.
     """
-    desk = Desk(FeedbackStore.open(settings), Sealer.open(settings), ids, settings.appeal_days)
+    desk = Desk(FeedbackStore.open(settings), Sealer.open(settings), ids, settings.appeal_days, labels)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

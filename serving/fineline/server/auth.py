@@ -185,11 +185,24 @@ class Guard:
             if scope is Scope.ADMIN and not (self._open_admin and _own_page(connection)):
                 raise ForbiddenError("admin_needs_key", "Start the server with a file of keys to use this route.")
             return self._anonymous
-        scheme, _, key = connection.headers.get("authorization", "").partition(" ")
-        return self.admit_key(key.strip() if scheme.lower() == "bearer" else "", scope)
+        caller = self._caller(self._key(connection))
+        if scope not in caller.scopes:
+            raise ForbiddenError("missing_scope", f"This API key lacks the scope '{scope}'.")
+        caller.enter()
+        return caller
 
-    def admit_key(self, presented: str, scope: Scope) -> Caller:
-        """Check a key that came another way than in the header, and count the request; errors as in ``admit``."""
+    def recognise(self, connection: HTTPConnection) -> None:
+        """Check that a request has a key, where keys are in use, before its body is read; it is not counted yet.
+
+        Raises:
+            UnauthorizedError: As in ``admit``.
+        """
+        if self._path is not None:
+            self._key(connection)
+
+    def _key(self, connection: HTTPConnection) -> ApiKey:
+        scheme, _, rest = connection.headers.get("authorization", "").partition(" ")
+        presented = rest.strip() if scheme.lower() == "bearer" else ""
         if not presented:
             raise UnauthorizedError("missing_api_key", "Send your API key in the header 'Authorization: Bearer KEY'.")
         key = find_key(self._keys, presented)
@@ -197,11 +210,7 @@ class Guard:
             raise UnauthorizedError("invalid_api_key", "This API key is not known here.")
         if key.expires and key.expires <= datetime.now(UTC):
             raise UnauthorizedError("expired_api_key", "This API key has expired; ask for a new one.")
-        caller = self._caller(key)
-        if scope not in caller.scopes:
-            raise ForbiddenError("missing_scope", f"This API key lacks the scope '{scope}'.")
-        caller.enter()
-        return caller
+        return key
 
     def _caller(self, key: ApiKey) -> Caller:
         if key not in self._callers:

@@ -22,6 +22,8 @@ from fineline.server.logs import place_of
 from fineline.server.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
+_FADE = 0.98
+"""What a batch counts for in the rate once the next one has run."""
 _MOST_WAIT = 600.0
 """Seconds that an overloaded server asks a client to wait, at most."""
 
@@ -49,7 +51,8 @@ class Batcher:
     Args:
         engines: One a worker; one that is safe to share may be given several times.
         batch_tokens: Tokens a batch may hold; a longer window is a batch of its own.
-        queue_tokens: Tokens that may wait. An empty queue takes a request of any size.
+        queue_tokens: Tokens that may wait. An empty queue takes a request of any size, and none counts for more than a
+            quarter of this, so that a single long text does not turn all others away.
         metrics: Where to count.
     """
 
@@ -58,10 +61,11 @@ class Batcher:
         self._bound = queue_tokens
         self._metrics = metrics
         self._changed = threading.Condition()
-        self._line: Line[_Asked] = Line()
-        self._reserved = 0
+        self._most = max(1, queue_tokens // 4)
+        self._line: Line[_Asked] = Line(self._most)
+        self._reserved = self._reserved_ahead = 0
         self._shown = 0
-        self._rate = 0.0
+        self._done = self._spent = 0.0  # tokens and seconds of late batches, each batch counting less with time
         self._stopping = False
         self._workers = [
             threading.Thread(target=self._work, args=(engine,), name=f"engine-{n}", daemon=True)
@@ -85,18 +89,38 @@ class Batcher:
         Raises:
             OverloadError: The queue is full, or so long that the answer would come too late.
         """
+        counted = min(tokens, self._most)
         with self._changed:
-            wait = self.waiting / self._rate if self._rate else 0.0
-            late = wait > deadline - time.monotonic()
-            if self.waiting and (self.waiting + tokens > self._bound or late):
-                raise OverloadError(min(max(wait, 1.0), _MOST_WAIT))
+            ahead = self._line.ahead + self._reserved_ahead
+            late = self._wait(ahead) > deadline - time.monotonic()
+            if ahead and (ahead + counted > self._bound or late):
+                raise self._overload(ahead)
             self._reserved += tokens
+            self._reserved_ahead += counted
             self._show()
+
+    def check_room(self) -> None:
+        """Refuse what would be refused anyway, before its body is read: under overload that is most of the work.
+
+        Raises:
+            OverloadError: The queue is full.
+        """
+        ahead = self._line.ahead + self._reserved_ahead
+        if ahead >= self._bound:
+            raise self._overload(ahead)
+
+    def _wait(self, ahead: int) -> float:
+        """Seconds that tokens take."""
+        return ahead * self._spent / self._done / len(self._workers) if self._done else 0.0
+
+    def _overload(self, ahead: int) -> OverloadError:
+        return OverloadError(min(max(self._wait(ahead), 1.0), _MOST_WAIT))
 
     def release(self, tokens: int) -> None:
         """Take back what was reserved."""
         with self._changed:
             self._reserved -= tokens
+            self._reserved_ahead -= min(tokens, self._most)
             self._show()
 
     async def logits(self, windows: Sequence[Window], deadline: float) -> NDArray[np.float32]:
@@ -194,22 +218,19 @@ class Batcher:
             logits = engine.logits([place.window for place in batch])
             if logits.ndim != 2 or len(logits) != len(batch):
                 raise ValueError(f"outputs of shape {logits.shape} for {len(batch)} windows")
+            self._settle(batch, logits, began)
         except BaseException as error:  # whatever it is, the worker lives on and nobody waits in vain
             _LOG.error("a batch of %d windows failed: %s", len(batch), place_of(error))
             self._metrics.engine_errors.inc()
             with self._changed:
                 self._fail((place.job for place in batch), EngineError(type(error).__name__))
-        else:
-            self._settle(batch, logits, began)
 
     def _settle(self, batch: list[Place[_Asked]], logits: NDArray[np.float32], began: float) -> None:
         seconds = time.monotonic() - began
         tokens = sum(len(place.window.ids) for place in batch)
         self._metrics.batch(tokens, len(batch), seconds)
         with self._changed:
-            if 2 * tokens >= self._budget:  # a lone short text says nothing of the rate under load
-                rate = len(self._workers) * tokens / max(seconds, 1e-6)
-                self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
+            self._done, self._spent = _FADE * self._done + tokens, _FADE * self._spent + seconds
             for found, (job, _, row) in zip(logits, batch, strict=True):
                 job.missing -= 1
                 if not job.open:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 from fastapi import Request, Response
@@ -20,6 +22,12 @@ _MOST_KEYS = 64
 
 _DEPTH = 5
 """Levels whose lists and objects are counted; the schemas end there."""
+
+_MARKS = (b"[", b"{", b",", b'"')
+_PARTS = re.compile(rb'[\[{,]|"(?:[^"\\]+|\\.)*+"?', re.DOTALL)
+"""Beginnings of lists and objects, commas, and whole strings; linear in the body, whatever is in it."""
+_PER_TEXT, _OTHERS = 16, 20_000
+"""Such parts that the schemas need for a text, at most, and for the rest of a body."""
 
 
 class MediaTypeError(HttpError):
@@ -51,6 +59,10 @@ def parse_json(body: bytes, most: int) -> Any:
         RequestValidationError: It is not JSON, or nested too deep.
         TooManyError: A list or object has too many entries.
     """
+    parts = _PER_TEXT * most + _OTHERS
+    if sum(map(body.count, _MARKS)) > parts and next(islice(_PARTS.finditer(body), parts, None), None):
+        # Not parsed: millions of small objects would hold up everybody for a second and take a hundred megabytes.
+        raise TooManyError("too_many_inputs", f"The body has too many entries for {most} texts; send fewer.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):  # also of invalid UTF-8 and of numbers of thousands of digits

@@ -60,7 +60,7 @@ def console_routes(service: Service) -> APIRouter:
     assets = {file.name: file.read_bytes() for file in _FOLDER.iterdir() if file.suffix in _TYPES}
     index = assets.pop("index.html")
     del assets[_CARD]
-    fixed = label_facts() | server_facts(service.settings)
+    fixed = server_facts(service.settings)
 
     async def of_bundle(read: Callable[[Bundle], bytes]) -> bytes:
         with service.slot.use() as current:
@@ -73,7 +73,8 @@ def console_routes(service: Service) -> APIRouter:
     @routes.get("/console/facts.json")
     async def facts(request: Request) -> Response:
         def read(bundle: Bundle) -> bytes:
-            return json.dumps(fixed | {"figures": figure_facts(bundle)}, ensure_ascii=False).encode()
+            found = label_facts(bundle) | fixed | {"figures": figure_facts(bundle)}
+            return json.dumps(found, ensure_ascii=False).encode()
 
         return _answer(request, await of_bundle(read), ".json")
 

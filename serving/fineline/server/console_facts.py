@@ -9,22 +9,21 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from fineline.bundle import CARD, Bundle
-from fineline.policy import load_policies
+from fineline.bundle import Bundle
 from fineline.server.desk import MAX_TEXT, Reason
 from fineline.server.feedback_settings import Keeping
+from fineline.server.health import card_text
 from fineline.server.problems import NotFoundError
 from fineline.server.settings import ServerSettings
-from fineline.taxonomy import load_taxonomy
 
 _FIGURES = "figures"
 _TITLE = re.compile(r"<title>([^<]*)</title>")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
-def label_facts() -> dict[str, Any]:
-    """The taxonomy and the policies, each text in English and Chinese."""
-    taxonomy = load_taxonomy()
+def label_facts(bundle: Bundle) -> dict[str, Any]:
+    """The taxonomy and the policies of a bundle, each text in English and Chinese."""
+    taxonomy = bundle.taxonomy
     return {
         "principle": {"en": taxonomy.principle, "zh": taxonomy.principle_zh},
         "never_flag_any": {"en": taxonomy.never_flag_any, "zh": taxonomy.never_flag_any_zh},
@@ -47,7 +46,7 @@ def label_facts() -> dict[str, Any]:
                 "description": {"en": policy.description, "zh": policy.description_zh},
                 "actions": {label: policy.action((label,)) for label in taxonomy.ids},
             }
-            for policy in load_policies().values()
+            for policy in bundle.policies.values()
         ],
     }
 
@@ -103,11 +102,7 @@ def card_page(bundle: Bundle, template: Path) -> bytes:
     Raises:
         NotFoundError: The bundle has no card.
     """
-    try:
-        card = (bundle.path / CARD).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFoundError("card_missing", "The model has no card.") from None
-    return _page(card, bundle.model_id, template)
+    return _page(card_text(bundle), bundle.model_id, template)
 
 
 @lru_cache(maxsize=2)

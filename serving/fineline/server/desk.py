@@ -1,7 +1,7 @@
 """What an appeal and its settlement may say; checked, stored and read on threads of their own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
@@ -15,7 +15,6 @@ from fineline.server.feedback_table import Appeal
 from fineline.server.problems import ConflictError, HttpError, NotFoundError, UnavailableError
 from fineline.server.sealing import Content, Sealer
 from fineline.server.verdict_ids import VerdictClaim, VerdictIds
-from fineline.taxonomy import load_taxonomy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,12 +76,11 @@ FIELDS = frozenset(name for schema in (FeedbackRequest, SettleRequest) for name 
 """Names an error message may repeat; any other name came from the caller."""
 
 
-def _checked(labels: list[str], field: str) -> list[str]:
-    """Label ids in the taxonomy's order, each once; a message says which entry is none and does not repeat it."""
-    known = load_taxonomy().ids
+def _checked(labels: list[str], field: str, known: Sequence[str]) -> list[str]:
+    """Label ids in the order of those known, each once; a message says which entry is none and does not repeat it."""
     for number, label in enumerate(labels, 1):
         if label not in known:
-            raise HttpError("label_unknown", f"{field}: entry {number} is not a label id of the taxonomy.")
+            raise HttpError("label_unknown", f"{field}: entry {number} is not a label id of the model's taxonomy.")
     return [label for label in known if label in labels]
 
 
@@ -94,13 +92,22 @@ class Desk:
         sealer: How texts are kept.
         ids: Reads verdict ids.
         appeal_days: Days after a verdict in which it can be appealed.
+        labels: Gives the label ids of the model in use, in its order.
     """
 
-    def __init__(self, store: FeedbackStore, sealer: Sealer, ids: VerdictIds, appeal_days: int) -> None:
+    def __init__(
+        self,
+        store: FeedbackStore,
+        sealer: Sealer,
+        ids: VerdictIds,
+        appeal_days: int,
+        labels: Callable[[], Sequence[str]],
+    ) -> None:
         self.store = store
         self.sealer = sealer
         self._ids = ids
         self._appeal_days = appeal_days
+        self._labels = labels
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="feedback")
         self._running = 0
 
@@ -175,12 +182,14 @@ class Desk:
         """
         appeal = self.store.get(appeal_id)
         default = appeal.expected_labels if request.decision == "upheld" else appeal.flagged
-        labels = _checked(default if request.labels is None else request.labels, "labels")
+        # The model that judged may have had labels that the one in use has not.
+        ids = tuple(dict.fromkeys([*self._labels(), *appeal.flagged, *appeal.expected_labels]))
+        labels = _checked(default if request.labels is None else request.labels, "labels", ids)
         if request.known == "all":
-            known = list(load_taxonomy().ids)
+            known = list(ids)
         else:
             disputed = [*appeal.flagged, *appeal.expected_labels, *labels]
-            known = _checked(disputed if request.known is None else request.known, "known")
+            known = _checked(disputed if request.known is None else request.known, "known", ids)
         if not set(labels) <= set(known):
             raise HttpError("known_labels", "known: must hold every one of the labels.")
         self.store.settle(appeal_id, status=request.decision, labels=labels, known=known, by=caller)
@@ -229,6 +238,7 @@ class Desk:
         content = Content(text=request.text, context=request.context, note=request.note)
         form, stored = (self.sealer.seal(content) if request.consent else None) or (None, None)
         now = self.store.now()
+        ids = tuple(dict.fromkeys([*self._labels(), *claim.flagged]))
         return Appeal(
             id=claim.id,
             filed_by=caller,
@@ -240,7 +250,7 @@ class Desk:
             policy=claim.policy,
             action=claim.action,
             flagged=list(claim.flagged),
-            expected_labels=_checked(request.expected_labels, "expected_labels"),
+            expected_labels=_checked(request.expected_labels, "expected_labels", ids),
             expected_action=request.expected_action and request.expected_action.value,
             reason=request.reason.value,
             lang=request.lang,

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from fineline.errors import ConfigError
 from fineline.extras import require
 from fineline.server.feedback_settings import FeedbackSettings
-from fineline.server.feedback_table import TABLE, Appeal
+from fineline.server.feedback_table import SCHEMA, TABLE, VERSIONS, Appeal
 from fineline.server.problems import ConflictError, NotFoundError, UnavailableError
 
 _LOG = logging.getLogger(__name__)
@@ -242,11 +242,26 @@ class FeedbackStore:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
         try:
-            TABLE.metadata.create_all(self._engine)
+            self._prepare()
         except DBAPIError:
             # Another server made it between the look and the making; if not, this fails again.
-            TABLE.metadata.create_all(self._engine)
+            self._prepare()
         self._made = True
+
+    def _prepare(self) -> None:
+        TABLE.metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            mine = VERSIONS.c.name == TABLE.name
+            found = connection.execute(sa.select(VERSIONS.c.version).where(mine)).scalar()
+            if found is None:
+                connection.execute(VERSIONS.insert().values(name=TABLE.name, version=SCHEMA))
+        if found not in (None, SCHEMA):
+            message = (
+                f"The feedback database has layout {found}, this release reads {SCHEMA}: run the release that made it, "
+                "or name another database in [feedback] url."
+            )
+            _LOG.error("feedback store: %s", message)
+            raise UnavailableError("feedback_schema", message)
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:

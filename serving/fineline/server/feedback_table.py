@@ -1,4 +1,4 @@
-"""An appeal, and the table that holds it."""
+"""An appeal, the table that holds it, and the table that says which layout the database has."""
 
 from dataclasses import dataclass
 
@@ -56,6 +56,9 @@ class Appeal:
     settled_by: str | None = None
 
 
+SCHEMA = 1
+"""Version of the layout; one more with every change of a column."""
+
 TABLE = sa.Table(
     "fineline_appeals",
     sa.MetaData(),
@@ -81,3 +84,11 @@ TABLE = sa.Table(
     sa.Column("settled", sa.BigInteger),
     sa.Column("settled_by", sa.String(64)),
 )
+
+VERSIONS = sa.Table(
+    "fineline_schemas",
+    TABLE.metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+"""One row: the name of ``TABLE`` and its ``SCHEMA``."""

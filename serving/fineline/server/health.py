@@ -1,17 +1,21 @@
 """Liveness, readiness, metrics, and what model this is; open to everybody who reaches the server."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from fineline.bundle import CARD
+from fineline.bundle import CARD, Bundle
 from fineline.policy import load_policies
 from fineline.server.faults import NotReadyError
 from fineline.server.models import Model
+from fineline.server.problems import NotFoundError
 from fineline.server.schemas import errors
 from fineline.server.service import Service
+
+_CARD: dict[int | str, dict[str, Any]] = {200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}}
 
 
 def ready_model(service: Service) -> Model:
@@ -25,6 +29,18 @@ def ready_model(service: Service) -> Model:
     if service.slot.model is None:
         raise NotReadyError("not_ready", "The model is not ready.")
     return service.slot.model
+
+
+def card_text(bundle: Bundle) -> str:
+    """The card of a bundle.
+
+    Raises:
+        NotFoundError: The bundle has none.
+    """
+    try:
+        return (bundle.path / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFoundError("card_missing", "The model has no card.") from None
 
 
 def health_routes(service: Service) -> APIRouter:
@@ -54,6 +70,7 @@ def health_routes(service: Service) -> APIRouter:
             "version": meta.version,
             "digest": meta.digest,
             "labels": list(meta.labels),
+            "own_labels": list(meta.own_labels),
             "taxonomy": meta.taxonomy,
             "normaliser": meta.normaliser,
             "view": meta.view,
@@ -68,10 +85,10 @@ def health_routes(service: Service) -> APIRouter:
             "manifest": meta.manifest,
         }
 
-    @routes.get("/v1/model/card", response_class=PlainTextResponse, responses=errors(503))
+    @routes.get("/v1/model/card", response_class=Response, responses=_CARD | errors(404, 503))
     async def card() -> Response:
         with service.slot.use() as current:
-            text = (current.classifier.bundle.path / CARD).read_text(encoding="utf-8")
+            text = await asyncio.to_thread(card_text, current.classifier.bundle)
         return Response(text, media_type="text/markdown; charset=utf-8")
 
     return routes

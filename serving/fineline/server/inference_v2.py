@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 import fineline
+from fineline.bundle import BundleMeta
 from fineline.errors import InputError
 from fineline.server.auth import Caller, require
 from fineline.server.bodies import deadline_of
 from fineline.server.health import ready_model
 from fineline.server.keys import Scope
-from fineline.server.models import Model
 from fineline.server.problems import NotFoundError
 from fineline.server.schemas import InferError, InferRequest, InferResponse, errors
 from fineline.server.service import Service
@@ -31,18 +31,24 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return errors(*statuses, model=InferError)
 
 
-def _named(service: Service, name: str, version: str | None) -> Model:
-    model = ready_model(service)
-    meta = model.classifier.bundle.meta
+def _checked(meta: BundleMeta, name: str, version: str | None) -> BundleMeta:
+    """The model, if it is the one that is asked for.
+
+    Raises:
+        NotFoundError: It is another.
+    """
     if name != meta.name or version not in (None, meta.version):
         raise NotFoundError(
             "model_unknown", f"There is no such model here; this is {meta.name}, version {meta.version}."
         )
-    return model
+    return meta
 
 
-def _metadata(model: Model) -> dict[str, Any]:
-    meta = model.classifier.bundle.meta
+def _named(service: Service, name: str, version: str | None) -> BundleMeta:
+    return _checked(ready_model(service).classifier.bundle.meta, name, version)
+
+
+def _metadata(meta: BundleMeta) -> dict[str, Any]:
     width = len(meta.labels)
     return {
         "name": meta.name,
@@ -93,7 +99,7 @@ def inference_routes(service: Service) -> APIRouter:
         return _metadata(_named(service, model, version))
 
     async def model_ready(model: _Name, version: _Name | None = None) -> dict[str, Any]:
-        return {"name": _named(service, model, version).classifier.bundle.meta.name, "ready": True}
+        return {"name": _named(service, model, version).name, "ready": True}
 
     async def infer(
         model: _Name,
@@ -101,7 +107,7 @@ def inference_routes(service: Service) -> APIRouter:
         caller: Annotated[Caller, Depends(require(Scope.JUDGE))],
         version: _Name | None = None,
     ) -> Response:
-        meta = _named(service, model, version).classifier.bundle.meta
+        _named(service, model, version)
         given = request.headers.get("inference-header-content-length")
         if given is not None and not (given.isascii() and given.isdigit() and len(given) <= 10):
             raise InputError("infer_length", "Inference-Header-Content-Length must be a whole number.")
@@ -109,13 +115,19 @@ def inference_routes(service: Service) -> APIRouter:
         body, binary = await asyncio.to_thread(parse_infer, await request.body(), length, most)
         texts, contexts = read_texts(body, binary, most)
         caller.charge(sum(map(len, texts)) + sum(len(context or "") for context in contexts or ()))
-        verdicts = await service.judge.judge(texts, contexts, policy=_policy(body), deadline=deadline_of(request))
-        outputs, raw = write_outputs(body, verdicts, meta.labels)
-        content = {"model_name": meta.name, "model_version": meta.version, "outputs": outputs}
-        if body.id is not None:
-            content["id"] = body.id
-        answer, headers = joined(content, raw)
-        return Response(answer, headers=headers)
+        judged = await service.judge.judged(texts, contexts, policy=_policy(body), deadline=deadline_of(request))
+        # Another model may have taken the place of the one that was there when the request came.
+        meta = _checked(judged.bundle.meta, model, version)
+
+        def answer() -> Response:
+            outputs, raw = write_outputs(body, judged.verdicts, meta.labels)
+            content = {"model_name": meta.name, "model_version": meta.version, "outputs": outputs}
+            if body.id is not None:
+                content["id"] = body.id
+            sent, headers = joined(content, raw)
+            return Response(sent, headers=headers)
+
+        return await service.judge.aside(answer, len(texts))
 
     for prefix in _PREFIXES:
         name = "version_" if "version" in prefix else ""

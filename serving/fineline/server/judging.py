@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from fineline.bundle import Bundle
 from fineline.classifier import Verdict, check_texts
 from fineline.encoding import Window
 from fineline.errors import InputError
@@ -22,8 +23,11 @@ _T = TypeVar("_T")
 _CHUNK = 64
 """Texts tokenised at once: between two chunks other requests get their turn, and a cancelled one stops."""
 
+_LONG = 20_000
+"""Characters from which a chunk is tokenised apart: it takes up to a tenth of a second and more."""
+
 _INLINE = 32
-"""Windows whose verdicts are made on the event loop; more go to the pool."""
+"""Windows or verdicts that are worked on on the event loop; more go to the pool."""
 
 
 @dataclass(kw_only=True)
@@ -41,10 +45,10 @@ usage: ContextVar[Usage | None] = ContextVar("usage", default=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Verdicts, and the digest of the bundle that gave them."""
+    """Verdicts, and the bundle that gave them."""
 
     verdicts: list[Verdict]
-    bundle: str
+    bundle: Bundle
 
 
 class Judge:
@@ -60,10 +64,13 @@ class Judge:
         self._limits = limits
         self._metrics = slot.metrics
         self._pool = ThreadPoolExecutor(min(4, available_cores()), thread_name_prefix="tokenise")
+        # Of its own: a few texts of a megabyte would keep short ones waiting for seconds.
+        self._long_pool = ThreadPoolExecutor(1, thread_name_prefix="tokenise-long")
 
     def close(self) -> None:
         """Stop the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._long_pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     async def judge(
         self,
@@ -115,7 +122,7 @@ class Judge:
         try:
             with self.slot.use() as model:
                 verdicts = await self._run(model, texts, contexts, policy, characters, due)
-                digest = model.classifier.bundle.meta.digest
+                bundle = model.classifier.bundle
         except OverloadError:
             self._metrics.overloads.inc()
             raise
@@ -124,7 +131,7 @@ class Judge:
             raise
         if count:
             self._metrics.count(verdicts)
-        return Judged(verdicts=verdicts, bundle=digest)
+        return Judged(verdicts=verdicts, bundle=bundle)
 
     def _measure(self, texts: Sequence[str], contexts: Sequence[str | None] | None) -> int:
         check_texts(texts, contexts)
@@ -177,7 +184,7 @@ class Judge:
                 at += len(part)
             return made
 
-        answer = verdicts() if len(windows) <= _INLINE else await self._aside(verdicts)
+        answer = await self.aside(verdicts, len(windows))
         self._metrics.stage("answer", time.monotonic() - began)
         return answer
 
@@ -186,10 +193,16 @@ class Judge:
     ) -> list[list[Window]]:
         encoded: list[list[Window]] = []
         for low in range(0, len(texts), _CHUNK):
-            part = slice(low, low + _CHUNK)
-            encode = partial(model.classifier.encode, texts[part], contexts[part] if contexts is not None else None)
-            encoded += await self._aside(encode)
+            part = texts[low : low + _CHUNK]
+            beside = contexts[low : low + _CHUNK] if contexts is not None else None
+            size = sum(map(len, part)) + sum(len(context or "") for context in beside or ())
+            pool = self._long_pool if size > _LONG else self._pool
+            encode = partial(model.classifier.encode, part, beside)
+            encoded += await asyncio.get_running_loop().run_in_executor(pool, encode)
         return encoded
 
-    async def _aside(self, call: Callable[[], _T]) -> _T:
+    async def aside(self, call: Callable[[], _T], size: int) -> _T:
+        """Make a call that works on so many windows or verdicts: on a thread if they are many."""
+        if size <= _INLINE:
+            return call()
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)

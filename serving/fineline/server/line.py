@@ -60,10 +60,19 @@ class Place(NamedTuple, Generic[J]):
 
 
 class Line(Generic[J]):
-    """Holds what waits; its caller takes care that one thread at a time uses it."""
+    """Holds what waits; its caller takes care that one thread at a time uses it.
 
-    def __init__(self) -> None:
-        self.tokens = 0
+    Args:
+        most: Tokens that a request counts for in ``ahead``, at most.
+
+    Attributes:
+        tokens: Tokens that wait.
+        ahead: Those that a new request would wait for, about: of a large one only a part, as new ones pass it by.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.tokens = self.ahead = 0
+        self._most = most
         # Of each length a heap of turn, number that makes it unique, row of the window, its request.
         self._lengths: defaultdict[int, list[tuple[int, int, int, J]]] = defaultdict(list)
         self._entries = 0
@@ -81,6 +90,7 @@ class Line(Generic[J]):
             turn += _SHARE * length
         self._entries += len(job.windows)
         self.tokens += job.waiting
+        self.ahead += min(job.waiting, self._most)
 
     def drop(self, job: J) -> None:
         """Close a request; what of it waits is passed over at its turn, or swept out when that is much."""
@@ -93,8 +103,15 @@ class Line(Generic[J]):
 
     def _close(self, job: J) -> None:
         self._dead += job.queued
-        self.tokens -= job.waiting
-        job.open, job.windows, job.waiting, job.queued = False, (), 0, 0
+        self._begin(job, job.waiting)
+        job.open, job.windows, job.queued = False, (), 0
+
+    def _begin(self, job: J, tokens: int) -> None:
+        """Take tokens of a request out of what waits."""
+        left = job.waiting - tokens
+        self.tokens -= tokens
+        self.ahead -= min(job.waiting, self._most) - min(left, self._most)
+        job.waiting = left
 
     def jobs(self) -> set[J]:
         """Requests with windows in no batch yet."""
@@ -122,9 +139,8 @@ class Line(Generic[J]):
                     if batch and (len(batch) + 1) * length > budget:
                         break
                     batch.append(Place(job, window, row))
-                    job.waiting -= length
+                    self._begin(job, length)
                     job.queued -= 1
-                    self.tokens -= length
                     self._started += length
                 elif job.open:
                     late.append(job)

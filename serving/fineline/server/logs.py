@@ -59,6 +59,7 @@ def set_up_logging(level: str) -> None:
     logging.captureWarnings(True)
     sys.excepthook = _crash
     threading.excepthook = lambda args: _crash(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _crash(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _crash(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

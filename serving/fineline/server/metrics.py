@@ -39,6 +39,7 @@ class Metrics:
         self.overloads = Counter("fineline_overloads", "Requests refused because too much waits", registry=registry)
         self.deadlines = Counter("fineline_deadlines", "Requests not judged in time", registry=registry)
         self.cancelled = Counter("fineline_cancelled", "Requests whose client went away", registry=registry)
+        self.stalled = Counter("fineline_stalled", "Connections closed because the client stalled", registry=registry)
         self.engine_errors = Counter("fineline_engine_errors", "Batches that the engine failed on", registry=registry)
         self.streams = Gauge("fineline_streams", "Streams that are open", registry=registry)
         self.stream_delay = Histogram(

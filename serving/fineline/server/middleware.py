@@ -9,15 +9,20 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fineline.server.drain import Drain
+from fineline.server.faults import OverloadError
+from fineline.server.intake import GoneError, Intake
 from fineline.server.judging import Usage, usage
 from fineline.server.logs import place_of
 from fineline.server.metrics import Metrics
+from fineline.server.problems import HttpError
 from fineline.server.refusals import refusal
 from fineline.server.settings import LimitSettings
 
@@ -30,23 +35,8 @@ _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 _ALWAYS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 """Answered while the server stops."""
 
-_LINGER = 2.0
-"""Seconds in which a body that is too large is thrown away, so that its sender reads the refusal, not a reset."""
-
 CLIENT_GONE = 499
 """Status in log and metrics of a request whose client went away; nobody receives it."""
-
-
-class _TooLargeError(Exception):
-    """A body is over the limit; ``more`` of it is to come."""
-
-    def __init__(self, more: bool) -> None:
-        super().__init__(more)
-        self.more = more
-
-
-class _GoneError(Exception):
-    pass
 
 
 class Edge:
@@ -54,15 +44,28 @@ class Edge:
 
     Args:
         app: What it wraps.
-        limits: For the size of bodies and the time to send them.
+        limits: For the size of bodies, alone and together, and the time to send them.
         metrics: Where to count.
         drain: Whether the server stops.
         log: Whether to log requests.
+        check: Raises an ``HttpError`` for a request whose body is not to be read.
+        check_room: Raises ``OverloadError`` when no further text can be judged; asked before a body is read.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: LimitSettings, metrics: Metrics, drain: Drain, log: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: LimitSettings,
+        metrics: Metrics,
+        drain: Drain,
+        log: bool,
+        check: Callable[[HTTPConnection], None] = lambda connection: None,
+        check_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._app = app
-        self._limits = limits
+        self._intake = Intake(limits, metrics, check)
+        self._check_room = check_room
         self._metrics = metrics
         self._drain = drain
         self._log = log
@@ -89,36 +92,35 @@ class Edge:
     async def _serve(self, exchange: "_Exchange", receive: Receive) -> None:
         scope = exchange.scope
         if self._drain.stopping and scope["path"] not in _ALWAYS:
-            message = "The server is about to stop; send this again."
-            await exchange.refuse(503, message, "stopping", {"retry-after": "1", "connection": "close"})
+            await self._turn_away(exchange)
             return
         try:
             if scope["method"] in _WITH_BODY:
-                async with asyncio.timeout(self._limits.deadline_seconds):
-                    body = await self._read(scope, receive)
-                await self._answer(exchange, receive, body)
+                if _judges(scope["path"]):
+                    self._check_room()
+                async with self._intake.body(scope, receive) as body:
+                    await self._answer(exchange, receive, body)
             else:
                 await self._app(scope, receive, exchange.send)
-        except _GoneError:
+        except GoneError:
             exchange.status = CLIENT_GONE
             self._metrics.cancelled.inc()
-        except _TooLargeError as error:
-            message = f"The body is larger than {self._limits.max_body} bytes; send fewer or shorter texts."
-            if error.more:
-                await self._discard(receive)
-            await exchange.refuse(413, message, "body_too_large", {"connection": "close"})
-        except TimeoutError as error:
-            if exchange.body_read:
-                await self._fail(exchange, error)
-            else:
-                await exchange.refuse(408, "The body did not arrive in time.", "slow_body", {"connection": "close"})
+        except OverloadError as error:
+            self._metrics.overloads.inc()
+            await exchange.refuse(error.status, error.message, error.code, error.headers)
+        except HttpError as error:  # of the body; those of routes are answered there
+            await exchange.refuse(error.status, error.message, error.code, {**error.headers, "connection": "close"})
         except Exception as error:
             await self._fail(exchange, error)
+
+    async def _turn_away(self, exchange: "_Exchange") -> None:
+        message = "The server is about to stop; send this again."
+        await exchange.refuse(503, message, "stopping", {"retry-after": "1", "connection": "close"})
 
     async def _converse(self, exchange: "_Exchange", receive: Receive) -> None:
         try:
             if self._drain.stopping:
-                await exchange.send({"type": "websocket.close", "code": 1012})
+                await self._turn_away(exchange)
             else:
                 await self._app(exchange.scope, receive, exchange.send)
         except Exception as error:
@@ -126,35 +128,8 @@ class Edge:
             with suppress(Exception):  # it may be closed already
                 await exchange.send({"type": "websocket.close", "code": 1011})
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body, refused as soon as it is over the limit, whatever its headers say."""
-        headers = Headers(scope=scope)
-        told = headers.get("content-length", "")
-        if told.isdigit() and int(told[:19]) > self._limits.max_body:
-            # Who asks first has not begun to send.
-            raise _TooLargeError(more=headers.get("expect", "").lower() != "100-continue")
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _GoneError
-            part = message.get("body", b"")
-            size += len(part)
-            more = message.get("more_body", False)
-            if size > self._limits.max_body:
-                raise _TooLargeError(more)
-            parts.append(part)
-        return b"".join(parts)
-
-    async def _discard(self, receive: Receive) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER):
-                while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
-                    pass
-
     async def _answer(self, exchange: "_Exchange", receive: Receive, body: bytes) -> None:
         """Run the app on a body that has been read, and cancel it when the client goes away."""
-        exchange.body_read = True
         gone = asyncio.Event()
         handler = asyncio.current_task()
         assert handler is not None
@@ -182,7 +157,7 @@ class Edge:
             if not gone.is_set():
                 raise
             handler.uncancel()
-            raise _GoneError from None
+            raise GoneError from None
         finally:
             watcher.cancel()
 
@@ -214,6 +189,10 @@ class Edge:
             _ACCESS.info("request", extra={"fields": {k: v for k, v in fields.items() if v is not None}})
 
 
+def _judges(path: str) -> bool:
+    return path in ("/v1/classify", "/v1/moderations") or (path.startswith("/v2/models/") and path.endswith("/infer"))
+
+
 class _Exchange:
     """One request and what has been sent for it."""
 
@@ -232,7 +211,7 @@ class _Exchange:
                 self._headers["tracestate"] = state
         self.usage = Usage()
         self.status = 0
-        self.body_read = self.started = self.answered = False
+        self.started = self.answered = False
 
     async def send(self, message: Message) -> None:
         """Send a message of the app, with the headers that every answer has."""

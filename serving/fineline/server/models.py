@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fineline.bundle import MODEL, default_bundle_path, load_bundle
 from fineline.classifier import Classifier
-from fineline.engine import Engine
+from fineline.engine import CPU, Engine
 from fineline.errors import FinelineError
 from fineline.server.batcher import Batcher
 from fineline.server.faults import NotReadyError
@@ -25,8 +25,11 @@ from fineline.server.logs import place_of
 from fineline.server.metrics import Metrics
 from fineline.server.problems import ConflictError, HttpError
 from fineline.server.settings import EngineSettings, ServerSettings
+from fineline.taxonomy import load_taxonomy
 
 _LOG = logging.getLogger(__name__)
+_QUEUED = 32
+"""Batches of each worker that may wait where the settings do not say."""
 
 
 class ReloadError(HttpError):
@@ -55,7 +58,7 @@ def load_model(path: Path | None, settings: EngineSettings) -> Loaded:
 
     Raises:
         BundleError: It is missing, altered, made for another release, or its golden scores are not reproduced.
-        ConfigError: The device is not available.
+        ConfigError: The device is unknown.
     """
     bundle = load_bundle(path)
     classifier = Classifier(
@@ -63,18 +66,18 @@ def load_model(path: Path | None, settings: EngineSettings) -> Loaded:
         policy=settings.policy,
         threads=settings.threads,
         device=settings.device,
-        batch_tokens=settings.budget,
+        batch_tokens=settings.budgets,
     )
     gap = classifier.self_check()
-    engines = [classifier.engine] * settings.workers
-    if settings.threads > 1 and settings.device == "cpu":
+    engines = [classifier.engine] * settings.workers(classifier.engine.device)
+    if settings.threads > 1 and classifier.engine.device == CPU:
         golden = [windows[0] for windows in classifier.encode([row["text"] for row in bundle.golden()])]
-        for place in range(1, settings.workers):
+        for place in range(1, len(engines)):
             engines[place] = Engine(
                 bundle.path / MODEL,
                 pad=classifier.encoder.pad,
                 threads=settings.threads,
-                batch_tokens=settings.budget,
+                batch_tokens=settings.budgets[CPU],
             )
             engines[place].logits(golden)
     return Loaded(classifier=classifier, engines=tuple(engines), golden_gap=gap)
@@ -88,16 +91,18 @@ def give_back_memory() -> None:
 
 
 class Model:
-    """A model in service: its classifier, its batcher, and how many requests use it."""
+    """A model in service: its classifier, the device it runs on, its batcher, and how many requests use it."""
 
     def __init__(self, loaded: Loaded, settings: ServerSettings, metrics: Metrics) -> None:
         self.classifier = loaded.classifier
         self.golden_gap = loaded.golden_gap
+        self.device = loaded.classifier.engine.device
         self.workers = len(loaded.engines)
+        self.batch_tokens = settings.engine.budgets[self.device]
         self.batcher = Batcher(
             loaded.engines,
-            batch_tokens=settings.engine.budget,
-            queue_tokens=settings.limits.queue_tokens,
+            batch_tokens=self.batch_tokens,
+            queue_tokens=settings.limits.queue_tokens or _QUEUED * self.batch_tokens * self.workers,
             metrics=metrics,
         )
         self.users = 0
@@ -122,7 +127,7 @@ class Reloaded:
 
 
 class ModelSlot:
-    """Holds the current model; all but ``load`` belongs to one event loop.
+    """Holds the current model; all but ``load`` and ``label_ids`` belongs to one event loop.
 
     Args:
         settings: The server's settings.
@@ -176,6 +181,11 @@ class ModelSlot:
         """The model in service."""
         return self._model
 
+    def label_ids(self) -> tuple[str, ...]:
+        """Ids of all labels that the model in service knows of; those that ship where there is none."""
+        model = self._model
+        return (model.classifier.bundle.taxonomy if model else load_taxonomy()).ids
+
     @contextmanager
     def use(self) -> Iterator[Model]:
         """The model for one request: it stays open until the block ends.
@@ -194,6 +204,11 @@ class ModelSlot:
             if not model.users:
                 model.unused.set()
 
+    def check_room(self) -> None:
+        """As ``Batcher.check_room`` of the model in use."""
+        if self._model:
+            self._model.batcher.check_room()
+
     def sibling(self, name: str) -> Path:
         """Folder of the bundle ``name`` beside the one named in the settings: a caller cannot point anywhere else.
 
@@ -201,7 +216,11 @@ class ModelSlot:
             ReloadError: The name is not one of a folder there.
         """
         folder = (self._path or default_bundle_path()).absolute().parent
-        if name not in (entry.name for entry in folder.iterdir() if entry.is_dir()):
+        try:
+            there = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+        except OSError:
+            there = []
+        if name not in there:
             raise ReloadError("bundle_missing", "There is no bundle of that name beside the configured one.")
         return folder / name
 
@@ -261,7 +280,7 @@ class ModelSlot:
         assert self._model is not None
         bundle = self._model.classifier.bundle
         self.metrics.model.info({"model": bundle.model_id, "digest": bundle.meta.digest})
-        _LOG.info("model %s is in use", bundle.model_id)
+        _LOG.info("model %s is in use on %s", bundle.model_id, self._model.device)
 
 
 async def _retire(model: Model) -> None:

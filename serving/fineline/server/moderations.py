@@ -1,41 +1,30 @@
 """Verdicts in the shape of the OpenAI moderation API."""
 
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fineline.bundle import Bundle
 from fineline.classifier import Verdict
-from fineline.taxonomy import load_taxonomy
-
-CATEGORIES = (
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm",
-    "self-harm/instructions",
-    "self-harm/intent",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-)
-"""Categories of the OpenAI moderation API. Those that no label's crosswalk names stay at 0 and false."""
+from fineline.taxonomy import OPENAI_CATEGORIES
 
 
-@cache
-def _sources() -> dict[str, tuple[str, ...]]:
-    taxonomy = load_taxonomy()
-    return {
-        category: tuple(x.id for x in taxonomy if category in (entry[1:] for entry in x.crosswalk["openai"]))
-        for category in CATEGORIES
-    }
+def category_sources(bundle: Bundle) -> dict[str, tuple[str, ...]]:
+    """The bundle's labels behind each OpenAI category; one that no label's crosswalk names stays at 0 and false."""
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(OPENAI_CATEGORIES, ())
+    for label in bundle.taxonomy:
+        if label.id in bundle.meta.labels:
+            for entry in label.crosswalk["openai"]:
+                found[entry[1:]] += (label.id,)
+    return found
 
 
-def moderation_result(verdict: Verdict) -> dict[str, Any]:
-    """One entry of ``results``: its 13 categories, mapped by the taxonomy's crosswalk, and our labels beside them."""
-    sources = _sources()
+def moderation_result(verdict: Verdict, sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One entry of ``results``: OpenAI's 13 categories, and our labels beside them.
+
+    Args:
+        verdict: On the text.
+        sources: ``category_sources`` of the bundle that judged.
+    """
     scores = {c: max((verdict.scores[x] for x in labels), default=0.0) for c, labels in sources.items()}
     flags = {c: any(x in verdict.flagged for x in labels) for c, labels in sources.items()}
     scores |= {label: score for label, score in verdict.scores.items() if label not in scores}

@@ -25,10 +25,14 @@ def classify_routes(service: Service) -> APIRouter:
         contexts = body.context if isinstance(body.context, list) else [body.context] * len(texts)
         caller.charge(sum(map(len, texts)) + sum(len(context or "") for context in contexts))
         judged = await service.judge.judged(texts, contexts, policy=body.policy, deadline=deadline_of(request))
-        results = [
-            verdict.as_dict() | service.verdict_id(verdict, text, context, judged.bundle)
-            for text, context, verdict in zip(texts, contexts, judged.verdicts, strict=True)
-        ]
-        return JSONResponse({"id": f"cls-{uuid.uuid4().hex}", "results": results})
+
+        def answer() -> JSONResponse:
+            results = [
+                verdict.as_dict() | service.verdict_id(verdict, text, context, judged.bundle)
+                for text, context, verdict in zip(texts, contexts, judged.verdicts, strict=True)
+            ]
+            return JSONResponse({"id": f"cls-{uuid.uuid4().hex}", "results": results})
+
+        return await service.judge.aside(answer, sum(len(verdict.windows) for verdict in judged.verdicts))
 
     return routes

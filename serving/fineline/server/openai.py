@@ -10,7 +10,7 @@ from fineline.errors import InputError
 from fineline.server.auth import Caller, require
 from fineline.server.bodies import JsonRoute, deadline_of
 from fineline.server.keys import Scope
-from fineline.server.moderations import moderation_result
+from fineline.server.moderations import category_sources, moderation_result
 from fineline.server.schemas import ImagePart, ModerationRequest, ModerationResponse, TextPart, errors
 from fineline.server.service import Service
 
@@ -40,11 +40,15 @@ def moderation_routes(service: Service) -> APIRouter:
         texts = texts_of(body)
         caller.charge(sum(map(len, texts)))
         judged = await service.judge.judged(texts, deadline=deadline_of(request))
-        results = [
-            moderation_result(verdict) | service.verdict_id(verdict, text, None, judged.bundle)
-            for text, verdict in zip(texts, judged.verdicts, strict=True)
-        ]
-        model = judged.verdicts[0].model
-        return JSONResponse({"id": f"modr-{uuid.uuid4().hex}", "model": model, "results": results})
+        sources = category_sources(judged.bundle)
+
+        def answer() -> JSONResponse:
+            results = [
+                moderation_result(verdict, sources) | service.verdict_id(verdict, text, None, judged.bundle)
+                for text, verdict in zip(texts, judged.verdicts, strict=True)
+            ]
+            return JSONResponse({"id": f"modr-{uuid.uuid4().hex}", "model": judged.bundle.model_id, "results": results})
+
+        return await service.judge.aside(answer, len(texts))
 
     return routes

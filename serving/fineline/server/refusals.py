@@ -60,5 +60,10 @@ def add_refusals(app: FastAPI, fields: Set[str]) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = f"http_{error.status_code}"
-        return refusal(request.url.path, error.status_code, str(error.detail), code, headers=error.headers)
+        code, headers = f"http_{error.status_code}", error.headers
+        if error.status_code == 405:
+            # Starlette names the methods of one route only; another of the same path may have others.
+            path = getattr(request.scope.get("route"), "path", "")
+            if methods := app.openapi()["paths"].get(path):
+                headers = {"Allow": ", ".join(method.upper() for method in methods)}
+        return refusal(request.url.path, error.status_code, str(error.detail), code, headers=headers)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from fineline.errors import FinelineError
 from fineline.server.app import create_app
 from fineline.server.auth import Guard
+from fineline.server.connections import patient_protocol
 from fineline.server.document import write_document
 from fineline.server.logs import place_of, set_up_logging
 from fineline.server.models import ModelSlot
@@ -22,6 +24,9 @@ from fineline.server.settings import ServerSettings
 _LOG = logging.getLogger(__name__)
 _GRACE = 5
 """Seconds above the deadline of a request after which a stopping server no longer waits."""
+_KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open. Longer than load balancers keep theirs (60 is common): who closes first
+must not be the side that a request may be on its way to, and a busy server would close over one it has not read."""
 
 
 class Server(uvicorn.Server):
@@ -35,15 +40,18 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=patient_protocol(settings.limits.stall_seconds, app.state.service.metrics.stalled.inc),
                 host=settings.listen.host,
                 port=settings.listen.port,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE,
                 ssl_certfile=settings.tls.certificate or None,
                 ssl_keyfile=settings.tls.key or None,
-                ws_max_size=settings.limits.max_body,
+                ws_max_size=settings.limits.max_message,
+                ws_per_message_deflate=False,  # it would keep 64 kB a stream, for messages of a few words
                 timeout_graceful_shutdown=int(settings.limits.deadline_seconds) + _GRACE,
             )
         )
@@ -105,10 +113,20 @@ def serve(settings: ServerSettings) -> None:
         ConfigError: The settings are wrong.
     """
     set_up_logging(settings.log.level)
+    _forbid_core_dumps()
     slot = ModelSlot(settings)
     app = create_app(settings, slot)
     slot.load()
     Server(app, settings).run()
+
+
+def _forbid_core_dumps() -> None:
+    """A dump of the memory holds users' texts. The kernel takes a limit of 1 byte for: none, not even to a program."""
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0 if most == 0 else 1, most))
 
 
 def write_openapi(settings: ServerSettings, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fineline.bundle import Bundle
 from fineline.classifier import Verdict
 from fineline.server.drain import Drain
 from fineline.server.judging import Judge
@@ -34,8 +35,8 @@ class Service:
         """Metrics of the app."""
         return self.slot.metrics
 
-    def verdict_id(self, verdict: Verdict, text: str, context: str | None, bundle: str) -> dict[str, str]:
+    def verdict_id(self, verdict: Verdict, text: str, context: str | None, bundle: Bundle) -> dict[str, str]:
         """The entry ``verdict_id`` of a result; empty where appeals are off."""
         if self.ids is None:
             return {}
-        return {"verdict_id": self.ids.issue(verdict, text, context, bundle=bundle)}
+        return {"verdict_id": self.ids.issue(verdict, text, context, bundle=bundle.meta.digest)}

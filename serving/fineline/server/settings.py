@@ -1,13 +1,15 @@
 """Settings of the server: frozen dataclasses from a TOML file, one a section."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fineline.config import build, read_toml
-from fineline.engine import BATCH_TOKENS
+from fineline.devices import DEVICES
+from fineline.engine import BATCH_TOKENS, CPU
 from fineline.errors import ConfigError
 from fineline.policy import DEFAULT_POLICY, get_policy
 from fineline.server.feedback_settings import FeedbackSettings
@@ -38,26 +40,35 @@ class LimitSettings:
 
     Attributes:
         max_body: Bytes of a request's body.
+        max_bodies: Bytes of the bodies of all running requests together; what comes beyond is refused with 429.
+        max_message: Bytes of a message on a stream.
         max_inputs: Texts of a request.
         max_characters: Characters of a request's texts and contexts together.
-        queue_tokens: Tokens that may wait for the model; what comes beyond is refused with 429.
+        queue_tokens: Tokens that may wait for the model; what comes beyond is refused with 429. By default 32 batches
+            a session: some four seconds' work on a CPU, and little memory.
         deadline_seconds: Longest time from a request's arrival to its answer; a request may ask for less.
         max_streams: Streams that may be open at once; each keeps its text, of up to ``max_characters``.
+        stall_seconds: Longest time a client may take for the headers of a request, or read nothing of its answer.
         drain_seconds: Shortest time between SIGTERM and the end, so that load balancers notice it.
     """
 
     max_body: int = 8 * 2**20
+    max_bodies: int = 64 * 2**20
+    max_message: int = 2**20
     max_inputs: int = 2048
     max_characters: int = 1_000_000
-    queue_tokens: int = 131_072
+    queue_tokens: int | None = None
     deadline_seconds: float = 30.0
     max_streams: int = 256
+    stall_seconds: float = 20.0
     drain_seconds: float = 1.0
 
     def __post_init__(self) -> None:
         _positive(
             "limits", {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "drain_seconds"}
         )
+        if self.max_bodies < self.max_body:
+            raise ConfigError("settings_value", "[limits] max_bodies: must not be below max_body.")
         if self.drain_seconds < 0:
             raise ConfigError("settings_value", "[limits] drain_seconds: must not be negative.")
 
@@ -69,7 +80,7 @@ class EngineSettings:
     Attributes:
         bundle: Folder of the model; the shipped one when empty.
         policy: Policy of requests that name none.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``auto``, as for ``fineline.devices.open_engine``.
         sessions: Batches that run at once; by default as many as the cores allow, one on a GPU.
         threads: Threads of each.
         batch_tokens: Tokens of a batch; by default 512 on a CPU, where a fuller batch only makes the next request wait
@@ -78,7 +89,7 @@ class EngineSettings:
 
     bundle: str = ""
     policy: str = DEFAULT_POLICY
-    device: str = "cpu"
+    device: str = CPU
     sessions: int | None = None
     threads: int = 1
     batch_tokens: int | None = None
@@ -86,17 +97,18 @@ class EngineSettings:
     def __post_init__(self) -> None:
         sizes = {"sessions": self.sessions, "threads": self.threads, "batch_tokens": self.batch_tokens}
         _positive("engine", sizes)
+        if self.device not in DEVICES:
+            raise ConfigError("settings_value", f"[engine] device: must be one of {', '.join(DEVICES)}.")
         get_policy(self.policy)
 
-    @property
-    def workers(self) -> int:
-        """Sessions, chosen if not given."""
-        return self.sessions or (max(1, available_cores() // self.threads) if self.device == "cpu" else 1)
+    def workers(self, device: str) -> int:
+        """Sessions on the device that is used, chosen if not given."""
+        return self.sessions or (max(1, available_cores() // self.threads) if device == CPU else 1)
 
     @property
-    def budget(self) -> int:
-        """Tokens of a batch, chosen if not given."""
-        return self.batch_tokens or (BATCH_TOKENS if self.device == "cpu" else 16_384)
+    def budgets(self) -> Mapping[str, int]:
+        """Tokens of a batch by device, chosen if not given."""
+        return {device: self.batch_tokens or tokens for device, tokens in BATCH_TOKENS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +118,10 @@ class ListenSettings:
     host: str = "127.0.0.1"
     port: int = 8000
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ConfigError("settings_value", "[listen] port: must be 0 to 65535.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TlsSettings:
@@ -113,7 +129,7 @@ class TlsSettings:
 
     Attributes:
         certificate: The certificate chain.
-        key: Its private key.
+        key: Its private key, unencrypted.
     """
 
     certificate: str = ""
@@ -125,6 +141,12 @@ class TlsSettings:
         for name in filter(None, (self.certificate, self.key)):
             if not Path(name).is_file():
                 raise ConfigError("settings_tls", f"[tls] {name}: no such file.")
+        if self.key:
+            try:
+                ssl.create_default_context().load_cert_chain(self.certificate, self.key, password="")
+            except (ssl.SSLError, OSError):
+                message = f"[tls] {self.certificate} and {self.key}: not a certificate and its key in PEM, unencrypted."
+                raise ConfigError("settings_tls", message) from None
 
 
 @dataclass(frozen=True, kw_only=True)

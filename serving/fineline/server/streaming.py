@@ -11,7 +11,8 @@ one judgement.
 import asyncio
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -62,12 +63,23 @@ def stream_routes(service: Service) -> APIRouter:
             metrics.cancelled.inc()
         except FinelineError as error:
             with suppress(WebSocketDisconnect):
-                await _refuse(socket, error)
+                async with _read_within(service.settings.limits.stall_seconds):
+                    await _refuse(socket, error)
         finally:
             running -= 1
             metrics.streams.dec()
 
     return routes
+
+
+@asynccontextmanager
+async def _read_within(seconds: float) -> AsyncIterator[None]:
+    """Sending waits while the client reads nothing; after so long it counts as gone."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise WebSocketDisconnect(1006) from None
 
 
 def _check_origin(socket: WebSocket, origins: tuple[str, ...]) -> None:
@@ -164,7 +176,8 @@ class _Conversation:
             self._changed.clear()
             while not self._ended and (stretch := self._stream.due()):
                 judged = await self._ask(stretch.text, self._read_context, whole=False)
-                for event in self._stream.settle(stretch, judged.verdicts[0]):
+                policy = judged.bundle.policies[self._policy]
+                for event in self._stream.settle(stretch, judged.verdicts[0], policy):
                     self._service.metrics.stream_delay.observe(event.delay)
                     await self._send("event", **event.as_dict())
                 await self._send("judged", until=self._stream.judged)
@@ -174,7 +187,8 @@ class _Conversation:
             verdict = judged.verdicts[0]
             given = self._service.verdict_id(verdict, text, self._context, judged.bundle)
             await self._send("verdict", **verdict.as_dict(), **given)
-            await self._socket.close()
+            async with _read_within(self._limits.stall_seconds):
+                await self._socket.close()
 
     async def _ask(self, text: str, context: str | None, *, whole: bool) -> Judged:
         """Judge; while the deadline allows it, an overload is waited out."""
@@ -193,4 +207,5 @@ class _Conversation:
                 self._usage.tokens += spent.tokens
 
     async def _send(self, kind: str, **fields: Any) -> None:
-        await self._socket.send_json({"type": kind, **fields})
+        async with _read_within(self._limits.stall_seconds):
+            await self._socket.send_json({"type": kind, **fields})

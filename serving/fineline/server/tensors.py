@@ -5,7 +5,6 @@ Data stand in the JSON, or, by the protocol's binary extension, after it: a stri
 """
 
 import json
-import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -69,7 +68,8 @@ def read_texts(request: InferRequest, binary: bytes, most: int) -> tuple[list[st
             at += size
         else:
             found[tensor.name] = _flat(tensor)
-        if not 1 <= len(tensor.shape) <= 2 or math.prod(tensor.shape) != len(found[tensor.name]):
+        rows = len(found[tensor.name])
+        if tensor.shape not in ([rows], [rows, 1]):
             raise InputError("infer_shape", f"{tensor.name}: the shape must be [n] or [n, 1] with n strings.")
     if at != len(binary):
         raise InputError("infer_input", "There are bytes after the JSON that no input claims.")

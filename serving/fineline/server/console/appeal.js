@@ -8,13 +8,9 @@ const $ = (id) => document.getElementById(id);
 let judged = null; // the verdict, and what it is of
 let receipt = null;
 
-/** Makes the choices once; `describe` writes them in the chosen language. */
-export function prepareAppeal(facts, labels, key) {
+/** Makes the form work, once; `describe` writes it in the chosen language. */
+export function prepareAppeal(facts, key) {
   if (!facts.appeals) return;
-  for (const id of labels.keys()) {
-    const box = el("input", { type: "checkbox", id: `right-${id}`, value: id });
-    $("appeal-boxes").append(el("p", { class: "choice" }, box, el("label", { for: `right-${id}` })));
-  }
   $("appeal-reason").append(...facts.appeals.reasons.map((reason) => el("option", { value: reason })));
   $("appeal-toggle").addEventListener("click", () => open(facts, $("appeal-form").hidden));
   $("appeal-consent").addEventListener("change", () => ($("appeal-note-field").hidden = !$("appeal-consent").checked));
@@ -25,12 +21,23 @@ export function prepareAppeal(facts, labels, key) {
   $("appeal-withdraw").addEventListener("click", () => run(facts, () => withdraw(facts, key())));
 }
 
+/** A box for each label of the model; those that are there stay as they are. */
+function makeBoxes(labels) {
+  for (const box of $("appeal-boxes").querySelectorAll("input")) if (!labels.has(box.value)) box.parentElement.remove();
+  for (const id of labels.keys()) {
+    if ($(`right-${id}`)) continue;
+    const box = el("input", { type: "checkbox", id: `right-${id}`, value: id });
+    $("appeal-boxes").append(el("p", { class: "choice" }, box, el("label", { for: `right-${id}` })));
+  }
+}
+
 /** Writes the form in the chosen language. */
 export function describeAppeal(facts, labels) {
   if (!facts.appeals) return;
   const { days, retention_days: retention, keeps_texts: keeps } = facts.appeals;
   $("appeal-intro").textContent = t("appeal_intro", { days, retention });
   $("appeal-toggle").textContent = t($("appeal-form").hidden ? "appeal_open" : "appeal_close");
+  makeBoxes(labels);
   for (const [id, label] of labels) document.querySelector(`label[for="right-${id}"]`).replaceChildren(says(label.name));
   for (const option of $("appeal-reason").options) option.textContent = t(`reason.${option.value}`);
   $("appeal-no-texts").textContent = t(keeps ? "appeal_too_long" : "appeal_no_texts");

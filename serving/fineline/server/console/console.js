@@ -13,7 +13,7 @@ const key = () => $("key").value.trim();
 let facts = null; // labels, policies, and what the server offers
 let labels = new Map();
 let model = null;
-let judged = null; // a verdict with the text, prompt and policy it is of
+let judged = null; // a verdict with the text, prompt and policy it is of, and the labels and policies of its model
 let problem = null;
 let running = false;
 
@@ -51,8 +51,8 @@ function announce({ result }) {
 function showResult() {
   $("idle").hidden = Boolean(judged);
   if (!judged) return;
-  const { result, text, ms } = judged;
-  const policy = facts.policies.find(({ name }) => name === result.policy);
+  const { result, text, ms, labels, policies } = judged;
+  const policy = policies.find(({ name }) => name === result.policy);
   $("result").dataset.action = result.action;
   $("result").replaceChildren(
     headline(result, labels, policy),
@@ -105,14 +105,16 @@ async function judge() {
   const began = performance.now();
   try {
     const answer = await ask("v1/classify", { method: "POST", body: { input: text, context: context || null, policy }, key: key() });
-    judged = { text, context, policy, result: answer.results[0], ms: Math.round(performance.now() - began) };
+    const [result] = answer.results;
+    const ms = Math.round(performance.now() - began);
+    if (result.model !== model?.model) await loadModel(); // another model may have other labels
+    judged = { text, context, policy, result, ms, labels, policies: facts.policies };
     running = false;
     showResult();
     offerAppeal(facts, judged);
     showStatus();
     announce(judged);
     if ($("result").getBoundingClientRect().top > window.innerHeight) $("answer").scrollIntoView();
-    if (judged.result.model !== model?.model) await loadModel();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     fail(error);
@@ -138,6 +140,7 @@ async function loadModel() {
   labels = new Map(facts.labels.map((label) => [label.id, label]));
   showFigures($("figures"), facts.figures);
   showModel($("model-facts"), model);
+  describeAppeal(facts, labels);
 }
 
 function listen() {
@@ -168,7 +171,7 @@ listen();
 try {
   await loadModel();
   $("key-field").hidden = !facts.keys;
-  prepareAppeal(facts, labels, key);
+  prepareAppeal(facts, key);
   show();
 } catch (error) {
   if (!(error instanceof Problem)) throw error;

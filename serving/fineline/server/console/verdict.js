@@ -1,6 +1,6 @@
 // The verdict in words, the rule behind each flagged label, and every label's score.
 
-import { el, fixed, list, says, t } from "./words.js";
+import { el, fixed, knows, list, says, t } from "./words.js";
 
 // Shapes beside the words, so that an action is never told by colour alone.
 const SIGNS = {
@@ -38,7 +38,7 @@ export function headline(result, labels, policy) {
 
 function clause(text) {
   const [source, place] = text.split(" ");
-  return t(`clause.${source}`, { place });
+  return knows(`clause.${source}`) ? t(`clause.${source}`, { place }) : text; // a team's label names what it likes
 }
 
 function examples(title, entry) {
@@ -59,7 +59,7 @@ function rule(label, result, policy) {
       {},
       el("summary", {}, t("rule_more")),
       el("div", { class: "pair" }, examples(t("flag"), label.flag), examples(t("never_flag"), label.never_flag)),
-      el("p", { class: "hint" }, t("clauses", { clauses: list(label.clauses.map(clause)) })),
+      label.clauses.length ? el("p", { class: "hint" }, t("clauses", { clauses: list(label.clauses.map(clause)) })) : "",
     ),
   );
 }

@@ -1,0 +1,83 @@
+"""Connections whose client stalls: uvicorn waits for ever for the rest of a header, and for an answer to be read."""
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def patient_protocol(seconds: float, stalled: Callable[[], None]) -> type[H11Protocol]:
+    """Uvicorn's protocol, with an end to its patience.
+
+    A connection is closed when the headers of a request are not there so long after the connection was made or the
+    first byte of them came, or when its client reads nothing of an answer for so long. A body has the deadline of its
+    request; a connection without a request is closed by uvicorn itself.
+
+    Args:
+        seconds: The patience.
+        stalled: Called for each connection that is closed.
+    """
+
+    class PatientProtocol(H11Protocol):
+        _header: asyncio.TimerHandle | None = None
+        _reading: asyncio.TimerHandle | None = None
+        _unread = 0
+        _begun = False
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._wait_for_header()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            answering = self.cycle is not None and not self.cycle.response_complete
+            if answering or self.transport.is_closing() or self.transport.get_protocol() is not self:
+                self._stop_waiting()  # a request, the end, or a WebSocket
+            else:
+                self._begun = True
+                self._wait_for_header()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch_reader()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch_reader()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            if self._reading:
+                self._reading.cancel()
+            super().connection_lost(exc)
+
+        def _wait_for_header(self) -> None:
+            self._header = self._header or self.loop.call_later(seconds, self._no_header)
+
+        def _stop_waiting(self) -> None:
+            if self._header:
+                self._header.cancel()
+            self._header, self._begun = None, False
+
+        def _no_header(self) -> None:
+            if self._begun:
+                self.transport.write(_TOO_SLOW)
+            stalled()
+            self.transport.close()
+
+        def _watch_reader(self) -> None:
+            if self._reading is None and (unread := self.transport.get_write_buffer_size()):
+                self._unread = unread
+                self._reading = self.loop.call_later(seconds, self._look_at_reader)
+
+        def _look_at_reader(self) -> None:
+            self._reading = None
+            if self.transport.get_write_buffer_size() < self._unread:
+                self._watch_reader()
+            else:
+                stalled()
+                self.transport.abort()
+
+    return PatientProtocol

@@ -1,0 +1,149 @@
+"""Clients that stall: half a header, an answer that nobody reads; and those that are only slow."""
+
+import asyncio
+import socket
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import uvicorn
+
+from fineline.server.connections import patient_protocol
+
+PATIENCE = 0.4
+GET = b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n"
+BIG = 32 * 2**20
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(3 * PATIENCE)
+        await send({"type": "websocket.send", "text": "late"})
+        return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(2 * PATIENCE)
+    body = b"x" * (BIG if scope["path"] == "/big" else 5)
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def served(talk, patience=PATIENCE):
+    """Run ``talk(port, stalled)`` against a server; ``stalled`` lists the connections that were closed."""
+
+    async def scene():
+        stalled = []
+        protocol = patient_protocol(patience, lambda: stalled.append(True))
+        config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
+        server = uvicorn.Server(config)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            await server.startup(sockets=[listening])
+            try:
+                async with asyncio.timeout(60):
+                    await talk(listening.getsockname()[1], stalled)
+            finally:
+                await server.shutdown(sockets=[listening])
+
+    asyncio.run(scene())
+
+
+async def opened(port):
+    return await asyncio.open_connection("127.0.0.1", port, limit=2 * BIG)
+
+
+async def closed(writer):
+    writer.close()
+    await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_half_a_header_is_not_waited_for(before):
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        writer.write(before)
+        if before:
+            await reader.readuntil(b"xxxxx")
+        writer.write(GET[:20])
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        assert stalled == [True]
+        await closed(writer)
+
+    served(talk)
+
+
+def test_a_header_that_trickles_in_is_not_waited_for():
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        answer = asyncio.ensure_future(reader.read())
+        while not answer.done():  # the timeout around ends this
+            writer.write(b"G")
+            await asyncio.sleep(0.02)
+        await asyncio.gather(answer, return_exceptions=True)  # a reset, if it wrote after the end
+        assert stalled == [True]
+        await closed(writer)
+
+    served(talk)
+
+
+def test_a_connection_that_says_nothing_is_closed():
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        assert await reader.read() == b""
+        assert stalled == [True]
+        await closed(writer)
+
+    served(talk)
+
+
+def test_an_answer_that_nobody_reads_is_given_up():
+    async def talk(port, stalled):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(GET.replace(b"small", b"big"))
+            while not stalled:  # the timeout around ends this
+                await asyncio.sleep(0.02)
+
+    served(talk)
+
+
+def test_a_slow_reader_that_goes_on_reading_gets_all():
+    async def talk(port, stalled):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            loop, read = asyncio.get_running_loop(), 0
+            await loop.sock_sendall(client, GET.replace(b"small", b"big"))
+            while read < BIG:
+                read += len(await loop.sock_recv(client, 2**20))
+                await asyncio.sleep(0.1)
+            assert not stalled
+
+    served(talk, patience=1.5)
+
+
+def test_a_slow_answer_and_a_quiet_connection_after_it_are_left_alone():
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        for _ in range(2):
+            writer.write(GET.replace(b"small", b"slow"))
+            await reader.readuntil(b"xxxxx")
+            await asyncio.sleep(1.5 * PATIENCE)
+        assert not stalled
+        await closed(writer)
+
+    served(talk)
+
+
+def test_a_websocket_is_left_alone():
+    pytest.importorskip("websockets")
+    from websockets.asyncio.client import connect
+
+    async def talk(port, stalled):
+        async with connect(f"ws://127.0.0.1:{port}/") as stream:
+            assert await stream.recv() == "late"
+        assert not stalled
+
+    served(talk)
