@@ -9,8 +9,7 @@ import csv
 import gzip
 import io
 import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -18,16 +17,17 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fineline.errors import DataError
 from fineline.files import replacing
 from fineline.taxonomy import load_taxonomy
+from fineline_training.rowfiles import MAPPINGS, RowError, file_kind, raw_rows
 
 SPLITS = ("train", "dev", "test")
 UNDETERMINED = "und"
-_COLUMNS = ("text", "context", "lang", "labels", "source", "pair", "split", "meta")
+_COLUMNS = ("text", "context", "lang", "labels", "soft", "source", "pair", "split", "meta")
+_WRITTEN = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("text", "context", "lang")]
-    + [("labels", pa.map_(pa.string(), pa.int8()))]
+    + [("labels", pa.map_(pa.string(), pa.int8())), ("soft", pa.map_(pa.string(), pa.float64()))]
     + [(name, pa.string()) for name in ("source", "pair", "split")]
     + [("meta", pa.map_(pa.string(), pa.string()))]
 )
@@ -42,6 +42,8 @@ class Record:
         context: What the text answers (the user's prompt); read, never judged.
         lang: Language code; ``und`` where the file does not say.
         labels: Label id to 0 or 1; an absent label is unknown.
+        soft: Label id to the share of annotators who said 1, where they differ; training reads it in place of the
+            label, metrics read the label, which is the majority's (absent in a tie).
         source: Id of the source the row comes from.
         pair: Id shared by the rows of one contrast or counterfactual set.
         split: ``train``, ``dev`` or ``test``.
@@ -53,6 +55,7 @@ class Record:
     context: str | None = None
     lang: str
     labels: Mapping[str, int]
+    soft: Mapping[str, float] = field(default_factory=dict)
     source: str
     pair: str = ""
     split: str = "train"
@@ -85,51 +88,67 @@ class Rows(NamedTuple):
     refused: list[Refusal]
 
 
-class _BadRowError(ValueError):
-    """A row breaks the schema; the message is the reason given to the user."""
-
-
 def _string(row: Mapping[str, Any], key: str, default: str = "") -> str:
     value = row.get(key)
     if value is None:
         return default
     if not isinstance(value, str):
-        raise _BadRowError(f"'{key}' must be a string")
+        raise RowError(f"'{key}' must be a string")
     if any("\ud800" <= char <= "\udfff" for char in value):
-        raise _BadRowError(f"'{key}' is not valid UTF-8")
+        raise RowError(f"'{key}' is not valid UTF-8")
     return value
 
 
-def _ids(value: object, key: str) -> list[str]:
-    known = load_taxonomy().ids
+def _ids(value: object, key: str, known: Sequence[str]) -> list[str]:
     if not isinstance(value, list):
-        raise _BadRowError(f"'{key}' must be a list of label ids")
+        raise RowError(f"'{key}' must be a list of label ids")
     for number, label in enumerate(value, 1):
         if label not in known:
-            raise _BadRowError(f"entry {number} of '{key}' is not a label id of the taxonomy")
+            raise RowError(f"entry {number} of '{key}' is not a label id of the taxonomy")
     return value
 
 
-def _labels(row: Mapping[str, Any]) -> dict[str, int]:
+def label_marks(value: object, key: str, ids: Sequence[str]) -> dict[str, int]:
+    """Read ``{label id: 0|1}``; a mark that is null is left out.
+
+    Raises:
+        ValueError: It is something else; the message is the reason and holds no text.
+    """
+    if not isinstance(value, dict):
+        raise RowError(f"'{key}' must hold {{label id: 0|1}}")
+    _ids(list(value), key, ids)
+    marks = {label: mark for label, mark in value.items() if mark is not None}
+    if any(mark not in (0, 1) for mark in marks.values()):
+        raise RowError(f"every value of '{key}' must be 0 or 1; leave unknown labels out")
+    return {label: int(mark) for label, mark in marks.items()}
+
+
+def _labels(row: Mapping[str, Any], ids: Sequence[str]) -> dict[str, int]:
     """Read both label forms: ours, ``{id: 0|1}``, and the user's, a list of ids with ``known``."""
     value = row.get("labels")
     if isinstance(value, dict):
-        _ids(list(value), "labels")
-        labels = {label: mark for label, mark in value.items() if mark is not None}
-        if any(mark not in (0, 1) for mark in labels.values()):
-            raise _BadRowError("every value of 'labels' must be 0 or 1; leave unknown labels out")
-        return {label: int(mark) for label, mark in labels.items()}
+        return label_marks(value, "labels", ids)
     if not isinstance(value, list):
-        raise _BadRowError("'labels' is missing; give {id: 0|1}, or a list of ids with 'known'")
-    positive = _ids(value, "labels")
+        raise RowError("'labels' is missing; give {id: 0|1}, or a list of ids with 'known'")
+    positive = _ids(value, "labels", ids)
     known = row.get("known")
     if known is None:
-        raise _BadRowError("a list of 'labels' needs 'known': \"all\" or the list of ids that were checked")
-    checked = list(load_taxonomy().ids) if known == "all" else _ids(known, "known")
+        raise RowError("a list of 'labels' needs 'known': \"all\" or the list of ids that were checked")
+    checked = list(ids) if known == "all" else _ids(known, "known", ids)
     return dict.fromkeys(checked, 0) | dict.fromkeys(positive, 1)
 
 
-def parse_row(row: object, *, source: str = "") -> Record:
+def _soft(value: object, ids: Sequence[str]) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise RowError("'soft' must hold {label id: share}")
+    _ids(list(value), "soft", ids)
+    shares = {label: share for label, share in value.items() if share is not None}
+    if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares.values()):
+        raise RowError("every value of 'soft' must be a share from 0 to 1")
+    return {label: float(share) for label, share in shares.items()}
+
+
+def parse_row(row: object, *, source: str = "", ids: Sequence[str] | None = None) -> Record:
     """Turn one decoded row into a record.
 
     Fields we do not know are left behind on purpose: in user files they are often names and account ids.
@@ -137,26 +156,29 @@ def parse_row(row: object, *, source: str = "") -> Record:
     Args:
         row: A mapping in our form or in the user's.
         source: Source id for rows that name none.
+        ids: Labels that the row may name; those that ship when ``None``.
 
     Raises:
         ValueError: The row breaks the schema; the message is the reason and holds no text.
     """
     if not isinstance(row, dict):
-        raise _BadRowError("the row is not an object")
+        raise RowError("the row is not an object")
+    known = load_taxonomy().ids if ids is None else ids
     text = _string(row, "text")
     if not text.strip():
-        raise _BadRowError("'text' is missing or empty")
+        raise RowError("'text' is missing or empty")
     split = _string(row, "split") or "train"
     if split not in SPLITS:
-        raise _BadRowError(f"'split' must be one of {', '.join(SPLITS)}")
+        raise RowError(f"'split' must be one of {', '.join(SPLITS)}")
     meta = row.get("meta") or {}
     if not isinstance(meta, dict) or not all(isinstance(part, str) for pair in meta.items() for part in pair):
-        raise _BadRowError("'meta' must map strings to strings")
+        raise RowError("'meta' must map strings to strings")
     return Record(
         text=text,
         context=_string(row, "context") or None,
         lang=_string(row, "lang") or UNDETERMINED,
-        labels=_labels(row),
+        labels=_labels(row, known),
+        soft=_soft(row.get("soft") or {}, known),
         source=_string(row, "source") or source,
         pair=_string(row, "pair"),
         split=split,
@@ -164,84 +186,13 @@ def parse_row(row: object, *, source: str = "") -> Record:
     )
 
 
-def _kind(path: Path) -> str:
-    suffixes = path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]
-    kind = "".join(suffixes).lower()
-    if kind not in {".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet"}:
-        raise DataError("rows_format", f"{path.name}: rows live in .jsonl, .csv (each also .gz) or .parquet files.")
-    return kind
-
-
-def _cell(value: str) -> Any:
-    """Read a CSV cell that holds a mapping or list: JSON, ``all``, or ids separated by ``;``."""
-    if value.startswith(("{", "[")):
-        return json.loads(value)
-    return value if value == "all" else [part.strip() for part in value.split(";") if part.strip()]
-
-
-def _csv_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
-    reader = csv.reader(stream, strict=True)
-    header: list[str] | None = None
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield reader.line_num, _BadRowError("not valid CSV; check the quotes")
-            continue
-        if header is None:
-            header = cells
-        elif len(cells) != len(header):
-            yield reader.line_num, _BadRowError(f"{len(cells)} cells under a header of {len(header)}")
-        else:
-            row: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
-            if row.get("known") and "labels" not in row:
-                row["labels"] = ""
-            try:
-                yield reader.line_num, row | {k: _cell(row[k]) for k in ("labels", "known", "meta") if k in row}
-            except ValueError:
-                yield reader.line_num, _BadRowError("'labels', 'known' or 'meta' is not valid JSON")
-
-
-def _json_rows(stream: IO[str]) -> Iterator[tuple[int, object]]:
-    for number, line in enumerate(stream, 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError:
-                yield number, _BadRowError("not valid JSON")
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            for key in ("labels", "meta"):
-                value = row.get(key)
-                if isinstance(value, list) and all(isinstance(part, tuple) for part in value):
-                    row[key] = dict(value)
-            yield number, row
-
-
-def _raw_rows(path: Path) -> Iterator[tuple[int, object]]:
-    kind = _kind(path)
-    if kind == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    # surrogateescape: one badly encoded row must not cost the rows after it; _string refuses it by name.
-    opener = gzip.open if kind.endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        yield from (_csv_rows if kind.startswith(".csv") else _json_rows)(stream)
-
-
-def read_rows(path: Path, *, source: str = "") -> Rows:
+def read_rows(path: Path, *, source: str = "", ids: Sequence[str] | None = None) -> Rows:
     """Read a file of rows.
 
     Args:
-        path: ``.jsonl``, ``.csv`` (each also ``.gz``) or ``.parquet``.
+        path: A file that ``rowfiles`` can read.
         source: Source id for rows that name none; the file's stem by default.
+        ids: Labels that rows may name; those that ship when ``None``.
 
     Returns:
         The good rows in file order, and a refusal for each other row.
@@ -251,26 +202,20 @@ def read_rows(path: Path, *, source: str = "") -> Rows:
     """
     records: list[Record] = []
     refused: list[Refusal] = []
-    try:
-        for line, row in _raw_rows(path):
-            try:
-                if isinstance(row, _BadRowError):
-                    raise row
-                records.append(parse_row(row, source=source or path.name.split(".")[0]))
-            except _BadRowError as bad:
-                refused.append(Refusal(path.name, line, str(bad)))
-    except FileNotFoundError:
-        raise DataError("rows_missing", f"{path}: no such file; check the path.") from None
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = type(error).__name__
-        raise DataError("rows_unreadable", f"{path.name}: cannot be read as {_kind(path)} ({reason}).") from None
+    for line, row in raw_rows(path):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            records.append(parse_row(row, source=source or path.name.split(".")[0], ids=ids))
+        except RowError as bad:
+            refused.append(Refusal(path.name, line, str(bad)))
     return Rows(records, refused)
 
 
 def as_row(record: Record) -> dict[str, Any]:
     """Turn a record into the mapping a file holds; empty optional fields are left out."""
     row = {name: getattr(record, name) for name in _COLUMNS}
-    row |= {"labels": dict(record.labels), "meta": dict(record.meta)}
+    row |= {"labels": dict(record.labels), "soft": dict(record.soft), "meta": dict(record.meta)}
     return {key: value for key, value in row.items() if value or key == "labels"}
 
 
@@ -289,7 +234,7 @@ def _write(stream: IO[bytes], kind: str, records: Iterable[Record]) -> int:
     for record in records:
         row = as_row(record)
         if kind.startswith(".csv"):
-            table.writerow(row | {k: json.dumps(row[k], ensure_ascii=False) for k in ("labels", "meta") if k in row})
+            table.writerow(row | {k: json.dumps(row[k], ensure_ascii=False) for k in MAPPINGS if k in row})
         else:
             text.write(json.dumps(row, ensure_ascii=False) + "\n")
         count += 1
@@ -306,6 +251,6 @@ def write_rows(path: Path, records: Iterable[Record]) -> int:
     Returns:
         The number of rows written.
     """
-    kind = _kind(path)
+    kind = file_kind(path, _WRITTEN)
     with replacing(path) as stream:
         return _write(stream, kind, records)

@@ -1,4 +1,4 @@
-"""``fineline labels``: labelling a sample of the corpus anew, and how far annotators agree."""
+"""``fineline labels corpus-sample`` and ``corpus-agreement``: labelling a sample of the corpus anew by two people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,7 @@ from rich.table import Table
 from fineline.extras import require
 from fineline.files import write_text
 
-app = typer.Typer(help="Samples for independent labelling, agreement of annotators.", no_args_is_help=True)
 
-
-@app.command()
 def sample(
     out: Annotated[Path, typer.Argument(help="Sheet to write (JSONL), without acts and labels.")],
     per_label: Annotated[int, typer.Option(help="Items a label, half flagged and half lawful.")] = 30,
@@ -30,7 +27,6 @@ def sample(
     Console().print(f"{len(items)} items in {out}")
 
 
-@app.command()
 def agreement(
     first: Annotated[Path, typer.Argument(help="One annotator's labels (JSONL with id and labels).")],
     second: Annotated[Path, typer.Argument(help="The other annotator's.")],
