@@ -96,7 +96,8 @@ def test_every_command_of_the_entry_points_exists():
     for target in PROJECT["entry-points"]["fineline.commands"].values():
         module, _, name = target.partition(":")
         package, *parts = module.split(".")
-        file = roots[package].joinpath(*parts).with_suffix(".py")
+        place = roots[package].joinpath(*parts)
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         assert file.is_file(), f"{target}: {file} is missing"
         assert f"{name} = " in file.read_text(encoding="utf-8"), f"{target}: no {name}"
 

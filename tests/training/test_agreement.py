@@ -103,8 +103,8 @@ def test_passes_without_common_items_are_refused():
 def test_committed_passes_still_fit_the_corpus():
     folder = "training/annotation"
     names = [f"{folder}/passes/pass_{name}.jsonl" for name in "ab"]
-    result = CliRunner().invoke(app, ["agreement", *names, "--show", "1"])
+    result = CliRunner().invoke(app, ["corpus-agreement", *names, "--show", "1"])
     assert result.exit_code == 0, result.output
     assert "630" in result.output
     blind = [f"{folder}/passes/answers_blind.jsonl"] * 2
-    assert "556" in CliRunner().invoke(app, ["agreement", *blind]).output
+    assert "556" in CliRunner().invoke(app, ["corpus-agreement", *blind]).output

@@ -179,3 +179,22 @@ def test_every_policy_gets_thresholds_and_more_recall_means_lower_ones(rng):
     assert set(table) == set(load_policies())
     for label in IDS:
         assert table["minors"][label] < table["cn_measures"][label] < table["international"][label]
+
+
+def test_a_teams_label_moves_no_other_threshold_and_keeps_the_limit_on_its_own_rows(rng):
+    ids, policies = ["insult", "violence", "own"], load_policies()
+    truth = (rng.random((600, 3)) < 0.3).astype(np.int8)
+    probabilities = np.clip(0.25 + 0.5 * truth + rng.normal(0, 0.2, truth.shape), 0.01, 0.99)
+    shipped = threshold_table(probabilities[:, :2], truth[:, :2], ids[:2], policies)
+    # 200 rows more know the team's label alone; no row of the others knows it.
+    labels = np.full((800, 3), -1, dtype=np.int8)
+    labels[:600, :2], labels[600:, 2] = truth[:, :2], truth[:200, 2]
+    scores = rng.random((800, 3))
+    scores[:600, :2], scores[600:, 2] = probabilities[:, :2], probabilities[:200, 2]
+    found = threshold_table(scores, labels, ids, policies, own=["own"])
+    negative = probabilities[:200, 2][truth[:200, 2] == 0]
+    for name, policy in policies.items():
+        assert list(found[name]) == ids
+        assert {label: found[name][label] for label in ids[:2]} == shipped[name]
+        assert (negative >= found[name]["own"]).mean() <= policy.max_lawful_flagged
+        assert found[name]["own"] < 0.9

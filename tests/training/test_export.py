@@ -16,9 +16,9 @@ from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline_training.backbone import WordTable, _dequantise
 from fineline_training.examples import encode_records
-from fineline_training.export import export_int8, store_words_q4
-from fineline_training.fit import predict
-from fineline_training.parity import FP32_TOLERANCE, check_parity, gaps
+from fineline_training.export import export_fp16, export_int8, store_words_q4
+from fineline_training.parity import FP16_TOLERANCE, FP32_TOLERANCE, check_fp16, check_parity, gaps
+from fineline_training.predict import predict
 from fineline_training.quantise import activation_levels, divisors, int8_weights
 from fineline_training.ranges import Range, observe
 from fineline_training.records import Record
@@ -78,6 +78,36 @@ def test_a_ragged_batch_gives_the_same_logits_everywhere(tiny, tiny_encoder):
     np.testing.assert_allclose(int8, alone, atol=ALONE_TOLERANCE, rtol=0)
     one_by_one = np.stack([torch_logits(tiny.model, window) for window in examples.windows])
     np.testing.assert_allclose(expected, one_by_one, atol=FP32_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["words in fp16", "words in 4-bit blocks"])
+def test_the_fp16_artefact_computes_what_fp32_does(tiny, tiny_encoder, tmp_path, blocks):
+    table = round_words(tiny.model.words.weight.detach().numpy()) if blocks else None
+    export_fp16(tiny.fp32, tmp_path / "fp16.onnx", table)
+    reference = onnx.load(tiny.fp32)
+    if table:
+        store_words_q4(reference, table)
+    onnx.save(reference, tmp_path / "fp32.onnx")
+    windows = [window for row in tiny_encoder.encode([*TEXTS.values()], [*map(CONTEXTS.get, TEXTS)]) for window in row]
+    fp32, fp16 = (
+        Engine(tmp_path / f"{name}.onnx", pad=tiny_encoder.pad, threads=1).logits(windows) for name in ("fp32", "fp16")
+    )
+    np.testing.assert_allclose(fp16, fp32, atol=FP16_TOLERANCE, rtol=0)
+    assert np.abs(fp16 - fp32).max() > 0
+    graph = onnx.load(tmp_path / "fp16.onnx").graph
+    assert {onnx.TensorProto.FLOAT} & {tensor.data_type for tensor in graph.initializer} == set()
+    assert {value.type.tensor_type.elem_type for value in graph.output} == {onnx.TensorProto.FLOAT}
+
+
+def test_an_fp16_artefact_outside_its_tolerance_is_refused():
+    reference = np.zeros((4, 2), dtype=np.float32)
+    near, far = reference + FP16_TOLERANCE / 2, reference + 2 * FP16_TOLERANCE
+    langs = ["en", "en", "zh", "zh"]
+    assert [gap["lang"] for gap in check_fp16(reference, near, langs)["fp16"]] == ["en", "zh"]
+    for wrong in (far, reference * np.nan):
+        with pytest.raises(DataError) as caught:
+            check_fp16(reference, wrong, langs)
+        assert caught.value.code == "parity_fp16"
 
 
 def test_int8_keeps_the_order_of_texts(tiny, tiny_encoder):

@@ -15,9 +15,11 @@ import torch
 from tokenizers import Tokenizer
 
 from fineline.encoding import Encoder, WindowSpec
-from fineline_training.fit import CHECKPOINT, Fit, load_trainable_state, predict, rate_factor, trainable_state
+from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.mixture import AUTHORED, Mixture
 from fineline_training.model import SafetyModel
+from fineline_training.optimise import load_trainable_state, rate_factor, trainable_state
+from fineline_training.predict import predict
 from fineline_training.recipe import DataSpec, FitSpec, SourceSpec
 from fineline_training.records import Record, write_rows
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fineline.encoding import collate
-from fineline_training.model import HEAD_PRIOR, PAIR_MARGIN, SafetyModel, masked_loss, pair_loss
+from fineline_training.model import HEAD_PRIOR, PAIR_MARGIN, SafetyModel, distance, masked_loss, pair_loss
 
 LABELS = 6
 logit = st.floats(-80, 80, width=32)
@@ -228,3 +228,24 @@ def test_the_pair_loss_is_the_mean_over_rows_of_their_comparisons(values, data):
         ]
         expected += sum(costs) / max(1, len(costs))
     assert float(loss.detach()) == pytest.approx(expected / len(values), rel=1e-9, abs=1e-9)
+
+
+def test_a_share_is_learned_as_a_share():
+    logits = torch.zeros(1, 2, requires_grad=True)
+    masked_loss(logits, torch.tensor([[0.7, -1.0]]), nothing_of(logits)).backward()
+    assert logits.grad.tolist() == [[pytest.approx(0.5 - 0.7), 0.0]]
+
+
+@settings(deadline=None)
+@given(rows)
+def test_the_distance_to_itself_is_nothing_and_the_slope_leads_to_the_teacher(values):
+    logits = torch.tensor(values, requires_grad=True)
+    assert float(distance(logits.detach(), logits.detach())) == pytest.approx(0, abs=1e-4)
+    teacher = logits.detach().clamp(-4, 4) * -0.5 + 1
+    teacher[:, 0] = torch.nan
+    found = distance(logits, teacher)
+    assert float(found.detach()) >= -1e-5
+    found.backward()
+    assert (logits.grad[:, 0] == 0).all()
+    wanted = (logits.detach().sigmoid() - teacher.sigmoid())[:, 1:] / len(values)
+    torch.testing.assert_close(logits.grad[:, 1:], wanted, atol=1e-5, rtol=1e-4)

@@ -23,8 +23,10 @@ epochs = 2
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def test_the_two_recipes_ship():
-    assert {"quick", "release"} <= set(SHIPPED)
+def test_the_three_recipes_ship():
+    assert {"quick", "release", "retrain"} <= set(SHIPPED)
+    assert load_recipe("retrain").start is not None
+    assert load_recipe("release").start is None
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -33,7 +35,7 @@ def test_a_shipped_recipe_loads_and_names_known_training_sources(name):
     registry = load_registry()
     assert set(recipe.data.sources) <= set(registry)
     assert all("train" in registry[source].use or "dev" in registry[source].use for source in recipe.data.sources)
-    assert "authored" in recipe.data.sources
+    assert "authored" in recipe.data.sources or recipe.start is not None
     assert recipe.fit.window <= 512
 
 
@@ -90,6 +92,12 @@ def test_shares_of_changed_rows_may_add_up_to_all(tmp_path: Path):
         ("weight = 2", "weight = -2", "recipe_value", "weight"),
         ("cap = 10", "cap = -1", "recipe_value", "cap"),
         ("cap = 10", "expansions = -0.5", "recipe_value", "expansions"),
+        ("[fit]", "[start]\nlayers = 0\n[fit]", "recipe_value", r"start\.layers"),
+        ("[fit]", "[start]\nreplay = -0.1\n[fit]", "recipe_value", r"start\.replay"),
+        ("[fit]", "[start]\nheld = 0.0\n[fit]", "recipe_value", r"start\.held"),
+        ("[fit]", "[start]\nheld = 0.5\ndev = 0.5\n[fit]", "recipe_value", r"start\.held"),
+        ("[fit]", "[start]\nlayer = 3\n[fit]", "config_unknown_key", "layer"),
+        ("compose = 0.2", "fp32_every = 0", "recipe_value", "fp32_every"),
         ("[fit]", "[fit", "config_syntax", "mine.toml"),
     ],
 )

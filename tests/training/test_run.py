@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 
 from fineline import Classifier
-from fineline.bundle import load_bundle
+from fineline.bundle import FP16, load_bundle
 from fineline.files import sha256_of
 from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
 from fineline_training import run as module
 from fineline_training.fit import CHECKPOINT
+from fineline_training.fp16 import add_fp16
 from fineline_training.recipe import DataSpec, FitSpec, Recipe, SourceSpec
 from fineline_training.run import Run
 
@@ -96,6 +97,22 @@ def test_the_manifest_says_how_the_model_was_made(finished):
     assert manifest["environment"]["torch"].startswith("2.")
     assert {gap["lang"] for gap in manifest["parity"]["int8"]} >= {"zh", "en"}
     assert manifest["data"]
+
+
+def test_a_finished_run_gains_a_model_for_gpus_and_nothing_else_changes(finished, make_run, tmp_path):
+    folder = Path(shutil.copytree(finished[0], tmp_path / "copy"))
+    before = load_bundle(folder / "bundle")
+    run, _ = make_run(folder)
+    bundle = add_fp16(run)
+    assert {name: digest for name, digest in bundle.meta.files.items() if name != FP16} == before.meta.files
+    assert bundle.meta.files[FP16] == sha256_of(folder / "bundle" / FP16)
+    parity = bundle.meta.manifest["parity"]
+    assert {gap["lang"] for gap in parity["fp16"]} == {gap["lang"] for gap in parity["int8"]}
+    assert max(gap["worst"] for gap in parity["fp16"]) <= parity["fp16_tolerance"]
+    assert 0 < parity["fp16_golden"] <= bundle.meta.golden_tolerance
+    old = before.meta.manifest["parity"]
+    assert {name: parity[name] for name in old} == old
+    assert bundle.meta.thresholds == before.meta.thresholds
 
 
 def test_a_finished_run_is_not_repeated(finished, make_run):

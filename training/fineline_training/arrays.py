@@ -24,3 +24,18 @@ def label_arrays(records: Sequence[Record], ids: Sequence[str]) -> tuple[NDArray
         for label in record.any_of:
             any_of[row, column[label]] = True
     return labels, any_of
+
+
+def targets(records: Sequence[Record], ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What records train on: as ``label_arrays``, with the share of annotators who said yes where they disagreed.
+
+    Returns:
+        float32 targets of shape (rows, labels): between 0 and 1, or -1 for unknown; and the bool sets.
+    """
+    labels, any_of = label_arrays(records, ids)
+    column = {label: index for index, label in enumerate(ids)}
+    wanted = labels.astype(np.float32)
+    for row, record in enumerate(records):
+        for label, share in record.soft.items():
+            wanted[row, column[label]] = share
+    return wanted, any_of

@@ -86,6 +86,13 @@ def pack_words(levels: NDArray[np.uint8], scales: NDArray[np.float16]) -> WordTa
     return WordTable(nibbles=packed, scales=scales)
 
 
+def unpack_words(table: WordTable) -> NDArray[np.float32]:
+    """Word vectors of a table, shape (vocabulary, hidden)."""
+    levels = np.empty((len(table.nibbles), 2 * table.nibbles.shape[1]), dtype=np.uint8)
+    levels[:, 0::2], levels[:, 1::2] = table.nibbles & 15, table.nibbles >> 4
+    return _dequantise(levels, table.scales)
+
+
 class _Reader:
     """Cursor over the little-endian weight file."""
 

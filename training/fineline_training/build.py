@@ -95,16 +95,20 @@ def _available(source_ids: Sequence[str], mirror: Path | None, required: bool) -
     return [source for source in sources if source.id not in missing], missing
 
 
+def flagged_share(name: str, rows: Sequence[Record], judge: Judge | None) -> float:
+    """Share of flagged rows in a source, by the judge on a fixed sample of it, else by the rows' own labels."""
+    sample = random.Random(name).sample(rows, min(SAMPLE_ROWS, len(rows)))
+    return sum(judge(sample) if judge else [row.unlawful for row in sample]) / len(sample)
+
+
 def _shares(sources: Sequence[Source], records: Sequence[Record], judge: Judge | None) -> dict[str, float]:
-    """Share of flagged rows in each source of ordinary text, by the judge on a fixed sample, else by its own labels."""
-    shares = {}
-    for source in sources:
-        rows = [record for record in records if record.source == source.id]
-        if source.kind == "ordinary" and rows:
-            sample = random.Random(source.id).sample(rows, min(SAMPLE_ROWS, len(rows)))
-            flags = judge(sample) if judge else [row.unlawful for row in sample]
-            shares[source.id] = sum(flags) / len(sample)
-    return shares
+    """Share of flagged rows in each source of ordinary text."""
+    found = {
+        source.id: [record for record in records if record.source == source.id]
+        for source in sources
+        if source.kind == "ordinary"
+    }
+    return {name: flagged_share(name, rows, judge) for name, rows in found.items() if rows}
 
 
 def build_dataset(

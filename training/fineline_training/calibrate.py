@@ -5,7 +5,7 @@ identity, so that a label with few development rows is not bent by them. Every r
 let the few rows of a small one, all of them positive for a label, set the scale of that label (training/LOG.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,27 @@ def choose_thresholds(
 
 
 def threshold_table(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int8], ids: Sequence[str], policies: Mapping[str, Policy]
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    ids: Sequence[str],
+    policies: Mapping[str, Policy],
+    *,
+    own: Collection[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """Thresholds of every policy, by policy name."""
-    return {name: choose_thresholds(probabilities, labels, ids, policy) for name, policy in policies.items()}
+    """Thresholds of every policy, by policy name.
+
+    Labels of a team (``own``) are chosen each for itself: its rows know little but that label, so no row would be known
+    to be lawful, and what they flag must not move the thresholds of the others. Their lawful rows are those known not
+    to have the label.
+    """
+    columns = [[c for c, label in enumerate(ids) if label not in own]]
+    columns += [[c] for c, label in enumerate(ids) if label in own]
+    table: dict[str, dict[str, float]] = {}
+    for name, policy in policies.items():
+        found: dict[str, float] = {}
+        for part in filter(None, columns):
+            known = (labels[:, part] >= 0).any(axis=1)
+            chosen = [ids[c] for c in part]
+            found |= choose_thresholds(probabilities[known][:, part], labels[known][:, part], chosen, policy)
+        table[name] = {label: found[label] for label in ids}
+    return table

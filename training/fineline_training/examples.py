@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fineline.encoding import Encoder, Window, collate
-from fineline_training.arrays import label_arrays
+from fineline_training.arrays import targets
 from fineline_training.records import Record
 
 _CHUNK = 2048
@@ -23,15 +23,17 @@ class Examples:
 
     Attributes:
         windows: First window of each row.
-        labels: int8, shape (rows, labels); 1, 0, or -1 for unknown.
+        labels: float32, shape (rows, labels); 1, 0, the share of annotators who said yes, or -1 for unknown.
         any_of: bool, shape (rows, labels); grounds of which at least one holds, where that is all a row knows.
         pairs: int64, shape (rows,); rows of one contrast set share a number, -1 for rows outside any.
+        teacher: float32, shape (rows, labels); logits to stay near, NaN where there are none.
     """
 
     windows: list[Window]
-    labels: NDArray[np.int8]
+    labels: NDArray[np.float32]
     any_of: NDArray[np.bool_]
     pairs: NDArray[np.int64]
+    teacher: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -42,14 +44,19 @@ class Examples:
         return [len(window.ids) for window in self.windows]
 
 
-def encode_records(records: Sequence[Record], encoder: Encoder, ids: Sequence[str]) -> Examples:
-    """Encode records; a row longer than a window is represented by its first window."""
+def first_windows(records: Sequence[Record], encoder: Encoder) -> list[Window]:
+    """The first window of each record, which stands for it in training."""
     windows: list[Window] = []
     for low in range(0, len(records), _CHUNK):
         chunk = records[low : low + _CHUNK]
-        encoded = encoder.encode([r.text for r in chunk], [r.context for r in chunk])
-        windows += [row[0] for row in encoded]
-    labels, any_of = label_arrays(records, ids)
+        windows += [row[0] for row in encoder.encode([r.text for r in chunk], [r.context for r in chunk])]
+    return windows
+
+
+def encode_records(records: Sequence[Record], encoder: Encoder, ids: Sequence[str]) -> Examples:
+    """Encode records; a row longer than a window is represented by its first window."""
+    windows = first_windows(records, encoder)
+    labels, any_of = targets(records, ids)
     numbers: dict[str, int] = {"": -1}
     pairs = np.array([numbers.setdefault(record.pair, len(numbers)) for record in records], dtype=np.int64)
     return Examples(windows=windows, labels=labels, any_of=any_of, pairs=pairs)
@@ -94,10 +101,12 @@ def epoch_batches(examples: Examples, *, tokens: int, seed: str) -> list[list[in
 
 
 def to_tensors(examples: Examples, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
-    """Tensors of one batch: the model's three inputs, ``labels``, ``any_of`` and ``pairs``."""
+    """Tensors of one batch: the model's three inputs, ``labels``, ``any_of``, ``pairs``, and ``teacher`` if any."""
     inputs = collate([examples.windows[row] for row in rows], pad)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     tensors["labels"] = torch.from_numpy(examples.labels[list(rows)])
     tensors["any_of"] = torch.from_numpy(examples.any_of[list(rows)])
     tensors["pairs"] = torch.from_numpy(examples.pairs[list(rows)])
+    if examples.teacher is not None:
+        tensors["teacher"] = torch.from_numpy(examples.teacher[list(rows)])
     return tensors

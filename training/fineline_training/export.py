@@ -1,10 +1,12 @@
-"""Model to ONNX: fp32 for parity, and the shipped int8 artefact.
+"""Model to ONNX: fp32 for parity, the shipped int8 artefact, and fp16 for GPUs.
 
 A BERT encoder is written with integer products at fixed scales and fused operators (``fused``). Any other encoder keeps
 the exported graph, with matrices in blocks of 32 weights and activations quantised by block at run time: nearer to
 fp32, and two to three times slower. In both a text's scores do not depend on its neighbours in the batch, as they do
 with ONNX Runtime's plain dynamic quantisation. Frozen word embeddings are stored exactly as the backbone's source had
 them, in 4-bit blocks, and are looked up by ``GatherBlockQuantized``: an eighth of the space of fp32, and nothing lost.
+
+The int8 graph is made of operators that only the CPU has; on a GPU the exported graph runs in fp16.
 """
 
 import logging
@@ -15,9 +17,10 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 from onnxruntime.quantization import matmul_nbits_quantizer
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from fineline_training.backbone import WordTable
 from fineline_training.fused import INPUTS, OPSET, OUTLIERS, can_fuse, fused_graph
@@ -68,10 +71,14 @@ def _word_gather(graph: onnx.GraphProto, rows: int) -> tuple[onnx.NodeProto, onn
 
 
 def store_words_q4(model: onnx.ModelProto, table: WordTable) -> None:
-    """Replace the fp32 word table by the source's 4-bit blocks, in place."""
+    """Replace the word table, in fp32 or fp16, by the source's 4-bit blocks, in place."""
     graph = model.graph
     node, tensor = _word_gather(graph, table.nibbles.shape[0])
-    nodes, stored = word_lookup(table, node.input[1], node.output[0])
+    half = tensor.data_type == TensorProto.FLOAT16
+    nodes, stored = word_lookup(table, node.input[1], "word_vectors" if half else node.output[0])
+    if half:
+        kind = TensorProto.FLOAT16
+        nodes.append(helper.make_node("Cast", ["word_vectors"], [node.output[0]], name="word_narrow", to=kind))
     at = list(graph.node).index(node)
     graph.node.remove(node)
     for new in reversed(nodes):
@@ -104,6 +111,20 @@ def export_int8(
         return f"int8 a column, activations at fixed scales; up to {OUTLIERS} feed-forward channels a layer in fp32"
     onnx.save(_in_blocks(onnx.load(fp32), table), path)
     return "int8 in blocks of 32, activations likewise at run time"
+
+
+def export_fp16(fp32: Path, path: Path, table: WordTable | None) -> None:
+    """Write the artefact for GPUs, whose arithmetic is in fp16.
+
+    Args:
+        fp32: Model written by ``export_fp32``.
+        path: Where the fp16 model goes.
+        table: The backbone's own 4-bit words when they stayed frozen; with ``None`` the model's are stored in fp16.
+    """
+    half = convert_float_to_float16(onnx.load(fp32), keep_io_types=True)
+    if table:
+        store_words_q4(half, table)
+    onnx.save(half, path)
 
 
 def _in_blocks(model: onnx.ModelProto, table: WordTable) -> onnx.ModelProto:

@@ -2,36 +2,42 @@
 
 Everything random is a function of the seed and the position (epoch, step) except dropout, whose generator state is
 saved with the checkpoint. The learning rate is a function of the position alone. So a run that was killed and resumed
-ends in the same weights as one that was not.
+ends in the same weights as one that was not. Several processes share every batch, and take the same steps as one.
 """
 
 import json
-import math
+import os
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import nn
 
 from fineline.encoding import Encoder
 from fineline.files import replacing
 from fineline_training.examples import Examples, encode_records, epoch_batches, to_tensors
 from fineline_training.mixture import Mixture
-from fineline_training.model import SafetyModel, masked_loss, pair_loss
+from fineline_training.model import SafetyModel, distance, masked_loss, pair_loss
+from fineline_training.optimise import load_trainable_state, make_optimizer, rate_factor, trainable_state
+from fineline_training.predict import predict
 from fineline_training.recipe import FitSpec
 from fineline_training.records import Record
+from fineline_training.sharing import draw_for, share_of
+from fineline_training.watch import Watch
 
 CHECKPOINT = "checkpoint.pt"
-_FLOOR = 0.1
-"""Share of the peak rate that the cosine ends at."""
+LOG = "fit.jsonl"
+
+Teacher = Callable[[int, Sequence[Record]], NDArray[np.float32]]
+"""Epoch and its rows to the logits they should stay near, shape (rows, labels), NaN where there are none."""
 
 
 @dataclass(kw_only=True)
@@ -40,36 +46,6 @@ class Position:
 
     epoch: int = 0
     step: int = 0
-
-
-def rate_factor(done: float, warmup: float) -> float:
-    """Factor on the peak learning rate after a share ``done`` of the run: linear warm-up, then cosine to a tenth."""
-    if done < warmup:
-        return done / warmup
-    return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def _optimizer(model: SafetyModel, spec: FitSpec) -> torch.optim.AdamW:
-    groups: list[dict[str, Any]] = []
-    for part, rate in ((model.encoder, spec.encoder_rate), (model.head, spec.head_rate)):
-        weights = [p for p in part.parameters() if p.requires_grad and p.ndim > 1]
-        vectors = [p for p in part.parameters() if p.requires_grad and p.ndim <= 1]
-        groups.append({"params": weights, "lr": rate, "peak": rate, "weight_decay": spec.weight_decay})
-        groups.append({"params": vectors, "lr": rate, "peak": rate, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, fused=True)
-
-
-def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters that training changes, by name, on the CPU."""
-    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put ``trainable_state`` back; frozen parameters stay as the backbone gave them."""
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in state.items():
-            parameters[name].copy_(value)
 
 
 class Fit:
@@ -84,6 +60,8 @@ class Fit:
         seed: Seed of batch order and dropout.
         folder: Where the checkpoint and the log go.
         dev: Rows whose loss is logged after each epoch.
+        teacher: What the model should stay near, with the weight ``spec.distil_weight``.
+        watch: Judges the model several times an epoch and chooses the state that is kept.
         on_step: Called after each step with the position, for tests.
     """
 
@@ -98,10 +76,13 @@ class Fit:
         seed: int,
         folder: Path,
         dev: list[Record],
+        teacher: Teacher | None = None,
+        watch: Watch | None = None,
         on_step: Callable[[Position], None] | None = None,
     ) -> None:
         self.spec, self.seed, self.folder, self.mixture = spec, seed, folder, mixture
         self.encoder, self.label_ids, self.dev, self.on_step = encoder, label_ids, dev, on_step
+        self.teacher, self.watch = teacher, watch
         torch.manual_seed(seed)
         random.seed(seed)
         torch.set_flush_denormal(True)
@@ -115,9 +96,11 @@ class Fit:
             # The backward pass of fused attention takes two fifths of a step on CPUs; plain attention 1.7 times less
             # time a step (training/LOG.md).
             model.encoder.set_attn_implementation("eager")
-        optimizer = _optimizer(model, spec)
+        optimizer = make_optimizer(model, spec)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = Position()
+        self._best: dict[str, torch.Tensor] = {}
+        self._losses: list[float] = []
         self.seconds = 0.0
         self._clock = time.monotonic()
 
@@ -125,16 +108,30 @@ class Fit:
     def _checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
+    @property
+    def _plain(self) -> SafetyModel:
+        """The model without what several processes wrap around it."""
+        model: SafetyModel = self.accelerator.unwrap_model(self.model)
+        return model
+
     def resume(self) -> bool:
         """Continue from the last checkpoint; false when there is none."""
+        log = self.folder / LOG
+        main = self.accelerator.is_main_process
         if not self._checkpoint.is_file():
+            if main:
+                log.unlink(missing_ok=True)
             return False
         state = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
-        load_trainable_state(self.accelerator.unwrap_model(self.model), state["model"])
+        load_trainable_state(self._plain, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.position = Position(epoch=state["epoch"], step=state["step"])
-        self.seconds = state["seconds"]
+        self._best, self._losses, self.seconds = state["best"], state["losses"], state["seconds"]
+        if self.watch:
+            self.watch.restore(state["checks"])
+        if main and log.is_file():
+            os.truncate(log, state["log"])  # what was logged after the checkpoint is logged again
         return True
 
     def save(self) -> None:
@@ -144,21 +141,26 @@ class Fit:
         self._clock = now
         if not self.accelerator.is_main_process:
             return
+        log = self.folder / LOG
         with replacing(self._checkpoint) as file:
             torch.save(
                 {
-                    "model": trainable_state(self.accelerator.unwrap_model(self.model)),
+                    "model": trainable_state(self._plain),
                     "optimizer": self.optimizer.state_dict(),
                     "rng": torch.get_rng_state(),
                     "epoch": self.position.epoch,
                     "step": self.position.step,
+                    "best": self._best,
+                    "losses": self._losses,
+                    "checks": self.watch.history() if self.watch else [],
+                    "log": log.stat().st_size if log.is_file() else 0,
                     "seconds": self.seconds,
                 },
                 file,
             )
 
     def run(self) -> SafetyModel:
-        """Train to the end and return the model."""
+        """Train to the end, or until the watch sees no more gain, and return the model."""
         self._clock = time.monotonic()
         columns = (
             TextColumn("{task.description}"),
@@ -171,92 +173,124 @@ class Fit:
         )
         with Progress(*columns, disable=not self.accelerator.is_main_process, refresh_per_second=1) as progress:
             task = progress.add_task("training", total=float(self.spec.epochs), completed=self.position.epoch, note="")
-            while self.position.epoch < self.spec.epochs:
+            if self.watch and not self.watch.checks:
+                self._check(0.0)
+            while self.position.epoch < self.spec.epochs and not (self.watch and self.watch.over):
                 self._epoch(progress, task)
                 self.position = Position(epoch=self.position.epoch + 1)
+                self._losses = []
                 self.save()
-        model: SafetyModel = self.accelerator.unwrap_model(self.model)
-        model.encoder.set_attn_implementation(self._attention)
-        return model.eval()
+        load_trainable_state(self._plain, self._best)
+        self._plain.encoder.set_attn_implementation(self._attention)
+        return self._plain.eval()
+
+    def _examples(self, epoch: int) -> Examples:
+        rows = self.mixture.epoch(epoch)
+        examples = encode_records(rows, self.encoder, self.label_ids)
+        if self.teacher is None:
+            return examples
+        # What the teacher is asked about is not asked of the row's label: the two would pull apart.
+        teacher = self.teacher(epoch, rows)
+        asked = ~np.isnan(teacher)
+        labels = np.where(asked, np.float32(-1), examples.labels)
+        return replace(examples, teacher=teacher, labels=labels, any_of=examples.any_of & ~asked)
 
     def _epoch(self, progress: Progress, task: Any) -> None:
         epoch = self.position.epoch
-        examples = encode_records(self.mixture.epoch(epoch), self.encoder, self.label_ids)
+        examples = self._examples(epoch)
         plan = epoch_batches(examples, tokens=self.spec.batch_tokens, seed=f"{self.seed}/{epoch}")
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = plan[: len(plan) // world * world] or plan * world
-        sizes = np.cumsum([0, *(len(b) * max(examples.lengths[i] for i in b) for b in plan)]) if plan else np.zeros(1)
+        sizes = np.cumsum([0, *(len(b) * max(examples.lengths[i] for i in b) for b in plan)])
         saved = shown = time.monotonic()
-        losses: list[float] = []
-        steps = len(plan) // world
+        steps = len(plan)
+        checks = self.watch.places(steps) if self.watch else ()
         self.model.train()
         while self.position.step < steps:
             step = self.position.step
             done = (epoch + step / steps) / self.spec.epochs
-            losses.append(self._step(examples, plan[step * world + rank], done))
+            self._losses = [*self._losses[-99:], self._step(examples, plan[step], done)]
             self.position.step += 1
-            if self.on_step:
-                self.on_step(self.position)
             now = time.monotonic()
             if now - shown > 1 or self.position.step == steps:
                 # Progress counts padded tokens, which cost the time, so the estimate does not jump with row length.
-                share = float(sizes[self.position.step * world] / sizes[-1])
-                note = f"epoch {epoch + 1}/{self.spec.epochs} loss {np.mean(losses[-50:]):.4f}"
+                share = float(sizes[self.position.step] / sizes[-1])
+                note = f"epoch {epoch + 1}/{self.spec.epochs} loss {np.mean(self._losses[-50:]):.4f}"
                 progress.update(task, completed=epoch + share, note=note)
                 shown = now
+            if self.position.step % 100 == 0 or self.position.step == steps:
+                self._log({"epoch": epoch, "step": self.position.step, "steps": steps, "loss": np.mean(self._losses)})
+            if self.watch and self.position.step in checks:
+                self._check(epoch + self.position.step / steps)
+                if self.watch.over:
+                    return
+            # Last, because going on from a checkpoint must not skip anything of its step.
             if now - saved > 60 * self.spec.checkpoint_minutes:
                 self.save()
                 saved = now
-            if self.position.step % 100 == 0 or self.position.step == steps:
-                self._log({"epoch": epoch, "step": self.position.step, "steps": steps, "loss": np.mean(losses[-100:])})
-        self._log({"epoch": epoch, "dev_loss": self._dev_loss()})
+            if self.on_step:
+                self.on_step(self.position)
+        if self.dev:
+            self._log({"epoch": epoch, "dev_loss": self._dev_loss()})
 
     def _step(self, examples: Examples, rows: list[int], done: float) -> float:
-        batch = to_tensors(examples, rows, self.encoder.pad)
+        """One step on a batch; returns its loss."""
+        processes = self.accelerator.num_processes
+        share = share_of(examples.pairs[rows], processes, self.accelerator.process_index)
+        if processes > 1:
+            draw_for(self._plain, len(rows), max(examples.lengths[row] for row in rows), share.places)
+        batch = to_tensors(examples, [rows[place] for place in share.places], self.encoder.pad)
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(done, self.spec.warmup)
         with self.accelerator.autocast():
             logits = self.model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-        loss = masked_loss(logits.float(), batch["labels"], batch["any_of"])
-        if self.spec.pair_weight:
-            loss = loss + self.spec.pair_weight * pair_loss(logits.float(), batch["labels"], batch["pairs"])
+        loss = share.weight * self._loss(logits.float(), batch)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss.detach())
+        return float(self.accelerator.reduce(loss.detach(), reduction="mean"))
+
+    def _loss(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over the rows of all that the recipe asks for."""
+        loss = masked_loss(logits, batch["labels"], batch["any_of"])
+        if self.spec.pair_weight:
+            loss = loss + self.spec.pair_weight * pair_loss(logits, batch["labels"], batch["pairs"])
+        if "teacher" in batch:
+            loss = loss + self.spec.distil_weight * distance(logits, batch["teacher"])
+        return loss
+
+    def _predict(self, examples: Examples) -> NDArray[np.float32]:
+        """Logits of the model as it is, without touching the random state."""
+        with self.accelerator.autocast():
+            logits = predict(self._plain, examples, pad=self.encoder.pad, tokens=4 * self.spec.batch_tokens)
+        self.model.train()
+        return logits
 
     def _dev_loss(self) -> float:
-        """Mean masked loss a row on the development rows, without touching the random state."""
-        if not self.dev:
-            return float("nan")
-        model: SafetyModel = self.accelerator.unwrap_model(self.model)
+        """Mean masked loss a row on the development rows."""
         examples = encode_records(self.dev, self.encoder, self.label_ids)
-        with self.accelerator.autocast():
-            logits = predict(model, examples, pad=self.encoder.pad, tokens=4 * self.spec.batch_tokens)
-        loss = masked_loss(
-            torch.from_numpy(logits), torch.from_numpy(examples.labels), torch.from_numpy(examples.any_of)
-        )
-        return float(loss)
+        logits = torch.from_numpy(self._predict(examples))
+        return float(masked_loss(logits, torch.from_numpy(examples.labels), torch.from_numpy(examples.any_of)))
+
+    def _check(self, done: float) -> None:
+        """Let the watch judge the model, and remember the best state.
+
+        The main process judges and tells the others: on machines that differ, they might come to another verdict.
+        """
+        assert self.watch is not None
+        main = self.accelerator.is_main_process
+        found = [self.watch.measure(done, self._predict(self.watch.examples)) if main else None]
+        broadcast_object_list(found)
+        check = found[0]
+        assert check is not None
+        if self.watch.note(check):
+            self._best = {name: value.clone() for name, value in trainable_state(self._plain).items()}
+        self._log(asdict(check))
 
     def _log(self, row: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "fit.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
             numbers = {key: round(float(value), 5) if isinstance(value, float) else value for key, value in row.items()}
             file.write(json.dumps(numbers) + "\n")
-
-
-@torch.inference_mode()
-def predict(model: SafetyModel, examples: Examples, *, pad: int, tokens: int = 8192) -> NDArray[np.float32]:
-    """Logits of encoded rows, float32, shape (rows, labels), in row order."""
-    model.eval()
-    device = next(model.parameters()).device
-    logits = np.zeros((len(examples), model.head.out_features), dtype=np.float32)
-    for rows in epoch_batches(examples, tokens=tokens, seed="predict"):
-        batch = to_tensors(examples, rows, pad)
-        inputs = [batch[name].to(device) for name in ("input_ids", "attention_mask", "token_type_ids")]
-        logits[rows] = model(*inputs).float().cpu().numpy()
-    return logits

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -15,7 +15,7 @@ GUIDES = {"en": "guide.md", "zh": "guide.zh.md"}
 """Language of a guide to its file name."""
 PAIRS_PER_LABEL = 3
 CONTEXT_PAIRS = 2
-_LONGEST = {"en": 120, "zh": 45}
+LONGEST = {"en": 120, "zh": 45}
 """Characters of an example; a longer one is not read."""
 _ALIKE = 0.4
 """Least share of equal characters (difflib's ratio) for two texts to show that the act, not the words, decides."""
@@ -39,7 +39,7 @@ def _groups(items: Iterable[Item], lang: str) -> list[list[Item]]:
 
 
 def _short(item: Item) -> bool:
-    return max(len(item.text), len(item.context or "")) <= _LONGEST[item.lang]
+    return max(len(item.text), len(item.context or "")) <= LONGEST[item.lang]
 
 
 def _alike(pair: Pair) -> float:
@@ -87,8 +87,8 @@ def _escape(text: str) -> str:
     return text.translate(_MARKUP)
 
 
-def render_guide(lang: str, items: Sequence[Item]) -> str:
-    """Render the guide of one language (a key of ``GUIDES``) as Markdown."""
+def render_template(name: str, **values: Any) -> str:
+    """Render a template of this package as Markdown; ``|escape`` makes a text safe in it."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -96,11 +96,16 @@ def render_guide(lang: str, items: Sequence[Item]) -> str:
         lstrip_blocks=True,
     )
     templates.filters["escape"] = _escape
+    return f"{templates.get_template(name).render(values).rstrip()}\n"
+
+
+def render_guide(lang: str, items: Sequence[Item]) -> str:
+    """Render the guide of one language (a key of ``GUIDES``) as Markdown."""
     taxonomy = load_taxonomy()
-    text = templates.get_template(f"guide.{lang}.md.j2").render(
+    return render_template(
+        f"guide.{lang}.md.j2",
         taxonomy=taxonomy,
         acts=load_acts().values(),
         pairs={label.id: label_pairs(items, label.id, lang) for label in taxonomy},
         context_pairs=context_pairs(items, lang),
     )
-    return f"{text.rstrip()}\n"

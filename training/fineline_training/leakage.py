@@ -24,7 +24,7 @@ from fineline_training.sources.registry import load_registry
 DIGESTS_FILE = Path(__file__).parent / "sources" / "eval_digests.bin"
 _DIGEST_BYTES = 8
 # Width, case, script and spacing variants: its key moves when the normaliser does.
-_CANARY = "Ｆineline 基準測試　CANARY: ﬁne  line！"
+CANARY = "Ｆineline 基準測試　CANARY: ﬁne  line！"
 
 
 @lru_cache(maxsize=1 << 19)
@@ -69,7 +69,7 @@ def write_digests(texts: Iterable[str], path: Path = DIGESTS_FILE) -> int:
     Returns:
         The number of distinct texts.
     """
-    digests = {digest(match_key(text)) for text in (_CANARY, *texts)}
+    digests = {digest(match_key(text)) for text in (CANARY, *texts)}
     with replacing(path) as stream:
         stream.write(np.array(sorted(digests), dtype="<u8").tobytes())
     return len(digests) - 1
@@ -86,7 +86,7 @@ def load_digests(path: Path = DIGESTS_FILE) -> EvaluationKeys:
     except (FileNotFoundError, ValueError):
         raise DataError("digests_missing", f"{path.name} is missing or damaged; rebuild it from a mirror.") from None
     keys = EvaluationKeys(table.tolist())
-    if _CANARY not in keys:
+    if CANARY not in keys:
         raise DataError("digests_stale", f"{path.name} was made with another normaliser; rebuild it from a mirror.")
     return keys
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fineline_training.sharing import SharedDropout
+
 HEAD_PRIOR = -3.0
 """Initial bias of every output: about 5 % of rows are positive, and from zero the first steps only learn that."""
 
@@ -69,7 +71,7 @@ class SafetyModel(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = encoder_dropout
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SharedDropout(dropout)
         self.head = LabelAttention(encoder.config.hidden_size, labels)
 
     @property
@@ -92,11 +94,12 @@ def masked_loss(logits: Tensor, labels: Tensor, any_of: Tensor) -> Tensor:
     """Binary cross-entropy over what a row knows.
 
     Public sets know only some labels, and some know only that one of several grounds holds. A known label adds its
-    cross-entropy; a row with an ``any_of`` set adds ``-log(1 - prod(1 - p))`` over the set. Unknown labels add nothing.
+    cross-entropy, to a share between 0 and 1 where annotators disagreed; a row with an ``any_of`` set adds
+    ``-log(1 - prod(1 - p))`` over the set. Unknown labels add nothing.
 
     Args:
         logits: Shape (batch, labels).
-        labels: Shape (batch, labels); 1, 0, or -1 for unknown.
+        labels: Shape (batch, labels); 1, 0, a share in between, or -1 for unknown.
         any_of: Bool, shape (batch, labels); all false where the row has no such set.
 
     Returns:
@@ -113,6 +116,26 @@ def masked_loss(logits: Tensor, labels: Tensor, any_of: Tensor) -> Tensor:
     odds = logits.masked_fill(~any_of, -torch.inf).masked_fill(~has_set.unsqueeze(1), 0.0).logsumexp(dim=1)
     set_loss = -torch.where(near, odds, torch.log1p(-torch.exp(none_holds.clamp(max=-1e-4))))
     return (rows + torch.where(has_set, set_loss, torch.zeros_like(set_loss))).mean()
+
+
+def distance(logits: Tensor, teacher: Tensor) -> Tensor:
+    """How far probabilities are from those of another model.
+
+    Binary cross-entropy to the teacher's probabilities (Hinton et al. 2015, "Distilling the Knowledge in a Neural
+    Network") less its lowest value, so that equal models are at distance 0. The gradient is the same without it.
+
+    Args:
+        logits: Shape (batch, labels).
+        teacher: The other model's logits, shape (batch, labels); NaN where it is not asked.
+
+    Returns:
+        Mean over rows of the row's sum, a scalar.
+    """
+    asked = ~teacher.isnan()
+    wanted = teacher.nan_to_num()
+    each = nn.functional.binary_cross_entropy_with_logits(logits, wanted.sigmoid(), reduction="none")
+    lowest = nn.functional.binary_cross_entropy_with_logits(wanted, wanted.sigmoid(), reduction="none")
+    return ((each - lowest) * asked).sum(dim=1).mean()
 
 
 def pair_loss(logits: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ FP32_TOLERANCE = 2e-3
 """fp32 ONNX against torch fp32: other kernels and orders of summation, nothing else."""
 INT8_MEAN_TOLERANCE = 0.1
 """Mean absolute difference of int8 against torch, in logits."""
+FP16_TOLERANCE = 0.05
+"""Largest difference of fp16 against torch fp32, in logits, as the CPU computes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,24 @@ def agreements(
         Agreement(lang=lang, rows=int((rows == lang).sum()), same=round(float(same[rows == lang].mean()), 4))
         for lang in sorted(set(langs))
     ]
+
+
+def check_fp16(
+    torch_logits: NDArray[np.float32], fp16_logits: NDArray[np.float32], langs: Sequence[str]
+) -> dict[str, Any]:
+    """Compare the fp16 artefact with torch.
+
+    Returns:
+        Plain data for the manifest.
+
+    Raises:
+        DataError: It is outside its tolerance.
+    """
+    found = gaps(torch_logits, fp16_logits, langs)
+    for gap in found:
+        if not gap.worst <= FP16_TOLERANCE:
+            raise DataError("parity_fp16", f"fp16 ONNX differs from torch by {gap.worst} in '{gap.lang}'.")
+    return {"fp16_tolerance": FP16_TOLERANCE, "fp16": [asdict(gap) for gap in found]}
 
 
 def check_parity(

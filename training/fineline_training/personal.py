@@ -6,6 +6,8 @@ written material can show what exposure looks like without exposing anyone.
 
 import ipaddress
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 EMAIL = "an e-mail address"
 PHONE = "a phone number"
@@ -65,19 +67,37 @@ def _public_ip(text: str) -> bool:
         return False
 
 
+class PersonalSpan(NamedTuple):
+    """Where personal data stands in a text (offsets), and its kind."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def personal_spans(text: str) -> Iterator[PersonalSpan]:
+    """Yield what was found, kind by kind; spans of two kinds may overlap."""
+    if not _HINT.search(text):
+        return
+    for match in _EMAIL.finditer(text):
+        if not _EXAMPLE_DOMAIN.search(match[1]):
+            yield PersonalSpan(*match.span(), EMAIL)
+    for match in _RESIDENT_ID.finditer(text):
+        if _id_valid(match[0]):
+            yield PersonalSpan(*match.span(), RESIDENT_ID)
+    for match in _CARD.finditer(text):
+        if _card(_digits(match[0])):
+            yield PersonalSpan(*match.span(), BANK_CARD)
+    for pattern in _PHONES:
+        for match in pattern.finditer(text):
+            if not _FICTIONAL_PHONE.search(_digits(match[0])):
+                yield PersonalSpan(*match.span(), PHONE)
+    for pattern in (_IPV4, _IPV6):
+        for match in pattern.finditer(text):
+            if _public_ip(match[0]):
+                yield PersonalSpan(*match.span(), IP_ADDRESS)
+
+
 def find_personal(text: str) -> str | None:
     """Name the first kind of personal data found, or ``None``; the value itself is never returned."""
-    if not _HINT.search(text):
-        return None
-    if any(not _EXAMPLE_DOMAIN.search(match[1]) for match in _EMAIL.finditer(text)):
-        return EMAIL
-    if any(_id_valid(match[0]) for match in _RESIDENT_ID.finditer(text)):
-        return RESIDENT_ID
-    if any(_card(_digits(match[0])) for match in _CARD.finditer(text)):
-        return BANK_CARD
-    for pattern in _PHONES:
-        if any(not _FICTIONAL_PHONE.search(_digits(match[0])) for match in pattern.finditer(text)):
-            return PHONE
-    if any(_public_ip(match[0]) for pattern in (_IPV4, _IPV6) for match in pattern.finditer(text)):
-        return IP_ADDRESS
-    return None
+    return next((span.kind for span in personal_spans(text)), None)

@@ -39,14 +39,24 @@ class DataSpec:
         evade: Share of rows in which words are hidden as evaders do, flagged and lawful alike.
         dev_cap: Most development rows a source may give to calibration.
         unlawful_limit: Highest share of flagged rows a source of ordinary text may hold (GB/T 45654 uses 5 %).
+        fp32_every: Of the authored development rows, every how many-th is judged in fp32, too, to tell what the int8
+            artefact decides otherwise.
     """
 
-    sources: dict[str, SourceSpec]
+    sources: dict[str, SourceSpec] = field(default_factory=dict)
     required: bool = False
     compose: float = 0.1
     evade: float = 0.05
     dev_cap: int = 1500
     unlawful_limit: float = 0.05
+    fp32_every: int = 1
+
+    @property
+    def public(self) -> frozenset[str]:
+        """Sources that others published."""
+        from fineline_training.sources.registry import AUTHORED  # needs the extra, which reading a recipe does not
+
+        return frozenset(self.sources) - {AUTHORED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,7 @@ class FitSpec:
         warmup: Share of steps with a rising rate; a cosine falls to a tenth of the peak after it.
         batch_tokens: Padded tokens a batch.
         pair_weight: Weight of the loss that sets the flagged text of a pair above its lawful twin; 0 leaves it out.
+        distil_weight: Weight of the distance to the scores of the bundle that a run goes on from.
         clip: Norm the gradient is clipped to.
         dropout: On the vectors that enter the head.
         encoder_dropout: Inside the encoder; on a CPU it costs a fifth of the speed (training/LOG.md).
@@ -77,6 +88,7 @@ class FitSpec:
     warmup: float = 0.06
     batch_tokens: int = 2560
     pair_weight: float = 0.0
+    distil_weight: float = 1.0
     clip: float = 1.0
     dropout: float = 0.1
     encoder_dropout: float = 0.0
@@ -87,8 +99,44 @@ class FitSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartSpec:
+    """Going on from a bundle with a team's own rows.
+
+    Attributes:
+        layers: Uppermost layers of the encoder that train; those below keep what the bundle has.
+        least_rows: Rows of the team that an epoch holds at least; a smaller set is repeated.
+        most_repeats: But no row stands in an epoch more often than this.
+        replay: Rows of the original mixture in an epoch, as a share of the team's.
+        held: Share of the team's rows that is held back to judge the result; none of it is trained on.
+        dev: Share of them that stops the training and sets thresholds.
+        checks: Times an epoch that development rows are judged.
+        patience: Checks without gain after which training stops.
+        watched: Development rows of the original mixture that are judged at a check.
+        lawful_slack: How much more lawful text of the original mixture may be flagged than by the bundle.
+        precision_slack: How much average precision its labels may lose there.
+    """
+
+    layers: int = 6
+    least_rows: int = 2000
+    most_repeats: int = 8
+    replay: float = 1.0
+    held: float = 0.1
+    dev: float = 0.1
+    checks: int = 4
+    patience: int = 4
+    watched: int = 1000
+    lawful_slack: float = 0.015
+    precision_slack: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a run's result."""
+    """Everything that decides a run's result.
+
+    Attributes:
+        start: Set in recipes that go on from a bundle: the backbone, vocabulary, window, and where none are named the
+            sources, are then those of the bundle.
+    """
 
     name: str
     version: str
@@ -97,6 +145,7 @@ class Recipe:
     vocabulary: str = "served"
     seed: int = 20231
     fit: FitSpec = field(default_factory=FitSpec)
+    start: StartSpec | None = None
 
     def resolved(self) -> dict[str, Any]:
         """All settings, defaults included, as plain data."""
@@ -131,4 +180,28 @@ def load_recipe(name_or_path: str) -> Recipe:
         )
     if any(min(s.weight, s.cap, s.expansions) < 0 for s in data.sources.values()):
         raise ConfigError("recipe_value", f"{path.name}: no weight, cap or expansions of a source may be negative.")
+    if data.fp32_every < 1:
+        raise ConfigError("recipe_value", f"{path.name}: data.fp32_every must be at least 1.")
+    if recipe.start is not None:
+        _check_start(recipe.start, path.name)
+    elif not data.sources:
+        raise ConfigError("config_missing_key", f"{path.name}: data: key 'sources' is missing; name at least one.")
     return recipe
+
+
+def _check_start(start: StartSpec, where: str) -> None:
+    """Refuse values that mean nothing.
+
+    Raises:
+        ConfigError: One is out of range.
+    """
+    for name in ("layers", "least_rows", "most_repeats", "checks", "patience", "watched"):
+        if getattr(start, name) < 1:
+            raise ConfigError("recipe_value", f"{where}: start.{name} must be at least 1.")
+    for name in ("replay", "lawful_slack", "precision_slack"):
+        if getattr(start, name) < 0:
+            raise ConfigError("recipe_value", f"{where}: start.{name} may not be negative.")
+    if min(start.held, start.dev) <= 0 or start.held + start.dev >= 1:
+        raise ConfigError(
+            "recipe_value", f"{where}: start.held and start.dev are shares above 0 and add up to less than 1."
+        )

@@ -1,0 +1,147 @@
+"""Watching a fit that goes on from a bundle: what its rows teach, against what the bundle must not lose.
+
+Several times an epoch the model judges development rows. Gain is the average precision on the labels that the team's
+rows are about. A state counts only within the gates: on rows of the original mixture no more lawful text is flagged and
+no label loses more average precision than the recipe allows, each against the state that the fit began with. The state
+with the highest gain within the gates is kept; after ``patience`` checks without a higher one the fit stops.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from fineline.bundle import Bundle
+from fineline.calibration import calibrated
+from fineline.errors import DataError
+from fineline.policy import DEFAULT_POLICY
+from fineline_training.examples import Examples
+from fineline_training.recipe import StartSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What one look at the model found.
+
+    Attributes:
+        done: Epochs trained.
+        gain: Mean average precision over the labels that the team's rows are about, on those rows.
+        kept: The same over the bundle's labels, on rows of the original mixture.
+        lawful_flagged: Share of their lawful rows that the bundle's calibration and thresholds flag.
+        within: Whether it is within the gates.
+    """
+
+    done: float
+    gain: float
+    kept: float
+    lawful_flagged: float
+    within: bool
+
+
+def mean_precision(logits: NDArray[np.float32], labels: NDArray[np.float32], columns: Sequence[int]) -> float:
+    """Mean average precision over labels of which rows are known to be flagged and known not to be; 0 without any.
+
+    Args:
+        logits: Shape (rows, labels).
+        labels: As ``Examples`` has them; a share counts as what most annotators said, half as unknown.
+        columns: Labels that count.
+    """
+    found = []
+    for column in columns:
+        known = (labels[:, column] >= 0) & (labels[:, column] != 0.5)
+        truth = labels[known, column] > 0.5
+        if truth.any() and not truth.all():
+            found.append(average_precision_score(truth, logits[known, column]))
+    return float(np.mean(found)) if found else 0.0
+
+
+class Watch:
+    """Judges development rows and remembers what it saw.
+
+    Args:
+        examples: Development rows; those of the team and those of the original mixture.
+        team: Which of them are the team's, bool, shape (rows,).
+        bundle: The bundle the fit begins with.
+        anchored: Columns of its labels whose meaning has not changed; they come first in the output.
+        spec: Slack of the gates, checks an epoch, patience.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        team: NDArray[np.bool_],
+        bundle: Bundle,
+        anchored: Sequence[int],
+        spec: StartSpec,
+    ) -> None:
+        self.examples, self.checks = examples, list[Check]()
+        self._team, self._anchored, self._spec = team, list(anchored), spec
+        labels = bundle.meta.labels
+        self._calibration = [bundle.meta.calibration[labels[column]] for column in self._anchored]
+        self._limits = np.array([bundle.meta.thresholds[DEFAULT_POLICY][labels[column]] for column in self._anchored])
+
+    def places(self, steps: int) -> frozenset[int]:
+        """Steps of an epoch after which the model is judged."""
+        return frozenset(math.ceil(steps * number / self._spec.checks) for number in range(1, self._spec.checks + 1))
+
+    def measure(self, done: float, logits: NDArray[np.float32]) -> Check:
+        """Judge a model by its logits of the development rows, shape (rows, labels)."""
+        labels, mixture = self.examples.labels, ~self._team
+        known = labels[mixture][:, self._anchored]
+        chances = calibrated(logits[mixture][:, self._anchored], self._calibration)
+        lawful = (known == 0).all(axis=1)
+        flagged = float((chances[lawful] >= self._limits).any(axis=1).mean()) if lawful.any() else 0.0
+        kept = mean_precision(logits[mixture], labels[mixture], self._anchored)
+        within = True
+        if self.checks:
+            first = self.checks[0]
+            within = (
+                flagged <= first.lawful_flagged + self._spec.lawful_slack
+                and kept >= first.kept - self._spec.precision_slack
+            )
+        gain = mean_precision(logits[self._team], labels[self._team], range(labels.shape[1]))
+        return Check(done=done, gain=gain, kept=kept, lawful_flagged=flagged, within=within)
+
+    def note(self, check: Check) -> bool:
+        """Remember a check; true when no earlier one within the gates was as good."""
+        self.checks.append(check)
+        return self.best is check
+
+    @property
+    def best(self) -> Check:
+        """The first of the checks with the highest gain within the gates; at worst the state of the beginning."""
+        return max((check for check in self.checks if check.within), key=lambda check: check.gain)
+
+    @property
+    def over(self) -> bool:
+        """Whether training has gone on without gain for as long as the recipe allows."""
+        return bool(self.checks) and len(self.checks) - 1 - self.checks.index(self.best) >= self._spec.patience
+
+    def check_gain(self) -> None:
+        """Refuse a fit that taught nothing within the gates.
+
+        Raises:
+            DataError: No state was better than the one of the beginning.
+        """
+        if self.best is not self.checks[0]:
+            return
+        outside = sum(not check.within for check in self.checks)
+        raise DataError(
+            "retrain_no_gain",
+            f"In {len(self.checks) - 1} checks no state within the gates was better on the new rows' labels than the "
+            f"bundle itself; {outside} were outside the gates: look at fit.jsonl, check the rows with 'fineline labels "
+            "clean', or change rates, replay or slack in the recipe.",
+        )
+
+    def history(self) -> list[dict[str, Any]]:
+        """The checks as plain data."""
+        return [asdict(check) for check in self.checks]
+
+    def restore(self, history: Sequence[dict[str, Any]]) -> None:
+        """Put ``history`` back."""
+        self.checks = [Check(**row) for row in history]
