@@ -337,7 +337,7 @@ def test_labels_of_the_model_in_use_and_of_the_verdict_may_be_named(office):
     older = office.ids.issue(replace(VERDICT, flagged=("gone",)), TEXT, CONTEXT)  # by a model that was replaced
     receipt = office.appeal(verdict_id=older, text=TEXT, context=CONTEXT, consent=True).json()
     settled(office, "rejected", receipt)
-    assert [row["labels"] for row in rows(office)] == [["miracle_cure"], ["gone"]]
+    assert sorted(row["labels"] for row in rows(office)) == [["gone"], ["miracle_cure"]]
     error_of(office.appeal(expected_labels=["gone"]), 400, "label_unknown")
 
 
