@@ -168,10 +168,12 @@ def _bodies(body: bytes) -> Callable[[Scene], Awaitable[dict[str, Any]]]:
 async def _said(scene: Scene, body: bytes) -> int | None:
     """Close code of a stream that is sent a body as a message."""
     async with scene.mix.session() as session, session.ws_connect("/v1/stream") as stream:
-        # As text, which must be UTF-8; aiohttp would not send other bytes as such.
-        await stream.send_frame(body, aiohttp.WSMsgType.TEXT)
+        # As text, which must be UTF-8; aiohttp would not send other bytes as such. Read meanwhile: the server may close
+        # before it has read all.
+        sending = asyncio.ensure_future(stream.send_frame(body, aiohttp.WSMsgType.TEXT))
         async for _ in stream:
             pass
+        await asyncio.gather(sending, return_exceptions=True)
         return stream.close_code
 
 

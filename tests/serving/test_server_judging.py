@@ -234,6 +234,27 @@ def test_overload_is_refused_before_tokenising_and_counted(own, monkeypatch):
     assert registry.get_sample_value("fineline_overloads_total") == 1
 
 
+def test_no_more_requests_wait_than_may(own, monkeypatch):
+    gate, encode = threading.Event(), own.encode
+
+    def slow(texts, contexts=None):
+        assert gate.wait(60)
+        return encode(texts, contexts)
+
+    async def test(judge):
+        monkeypatch.setattr(own, "encode", slow)
+        waiting = [asyncio.create_task(judge.judge(["a"])) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadError):
+            await judge.judge(["a"])
+        gate.set()
+        assert [len(found) for found in await asyncio.gather(*waiting)] == [1, 1, 1]
+        assert len(await judge.judge(["a"])) == 1
+
+    registry = run(test, own, max_requests=3)
+    assert registry.get_sample_value("fineline_overloads_total") == 1
+
+
 def test_what_a_request_costs_is_noted_for_its_log_line(classifier):
     async def test(judge):
         noted = Usage()

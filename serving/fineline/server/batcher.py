@@ -91,30 +91,34 @@ class Batcher:
         """
         counted = min(tokens, self._most)
         with self._changed:
-            ahead = self._line.ahead + self._reserved_ahead
-            late = self._wait(ahead) > deadline - time.monotonic()
-            if ahead and (ahead + counted > self._bound or late):
-                raise self._overload(ahead)
+            late = self._wait() > deadline - time.monotonic()
+            if self._ahead and (self._ahead + counted > self._bound or late):
+                raise self.overload()
             self._reserved += tokens
             self._reserved_ahead += counted
             self._show()
 
     def check_room(self) -> None:
-        """Refuse what would be refused anyway, before its body is read: under overload that is most of the work.
+        """Look for room without taking it.
 
         Raises:
             OverloadError: The queue is full.
         """
-        ahead = self._line.ahead + self._reserved_ahead
-        if ahead >= self._bound:
-            raise self._overload(ahead)
+        if self._ahead >= self._bound:
+            raise self.overload()
 
-    def _wait(self, ahead: int) -> float:
-        """Seconds that tokens take."""
-        return ahead * self._spent / self._done / len(self._workers) if self._done else 0.0
+    def overload(self) -> OverloadError:
+        """What to tell a client that has to come back later."""
+        return OverloadError(min(max(self._wait(), 1.0), _MOST_WAIT))
 
-    def _overload(self, ahead: int) -> OverloadError:
-        return OverloadError(min(max(self._wait(ahead), 1.0), _MOST_WAIT))
+    @property
+    def _ahead(self) -> int:
+        """Tokens that a new request would wait for."""
+        return self._line.ahead + self._reserved_ahead
+
+    def _wait(self) -> float:
+        """Seconds that these take."""
+        return self._ahead * self._spent / self._done / len(self._workers) if self._done else 0.0
 
     def release(self, tokens: int) -> None:
         """Take back what was reserved."""

@@ -120,6 +120,7 @@ class Judge:
         request, allowed = usage.get(), self._limits.deadline_seconds
         due = (request.began if request else time.monotonic()) + min(allowed, deadline or allowed)
         try:
+            self.slot.check_room()
             with self.slot.use() as model:
                 verdicts = await self._run(model, texts, contexts, policy, characters, due)
                 bundle = model.classifier.bundle

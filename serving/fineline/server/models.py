@@ -6,12 +6,10 @@ of those is answered. Whatever goes wrong before the assignment leaves the old o
 """
 
 import asyncio
-import ctypes
-import gc
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +20,14 @@ from fineline.errors import FinelineError
 from fineline.server.batcher import Batcher
 from fineline.server.faults import NotReadyError
 from fineline.server.logs import place_of
+from fineline.server.memory import give_back_memory
 from fineline.server.metrics import Metrics
 from fineline.server.problems import ConflictError, HttpError
 from fineline.server.settings import EngineSettings, ServerSettings
 from fineline.taxonomy import load_taxonomy
 
 _LOG = logging.getLogger(__name__)
-_QUEUED = 32
+_QUEUED = 64
 """Batches of each worker that may wait where the settings do not say."""
 
 
@@ -83,13 +82,6 @@ def load_model(path: Path | None, settings: EngineSettings) -> Loaded:
     return Loaded(classifier=classifier, engines=tuple(engines), golden_gap=gap)
 
 
-def give_back_memory() -> None:
-    """Return to the system what is freed but held by the C library: after a reload that is a whole model."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 class Model:
     """A model in service: its classifier, the device it runs on, its batcher, and how many requests use it."""
 
@@ -99,14 +91,27 @@ class Model:
         self.device = loaded.classifier.engine.device
         self.workers = len(loaded.engines)
         self.batch_tokens = settings.engine.budgets[self.device]
+        at_once = self.batch_tokens * self.workers
         self.batcher = Batcher(
             loaded.engines,
             batch_tokens=self.batch_tokens,
-            queue_tokens=settings.limits.queue_tokens or _QUEUED * self.batch_tokens * self.workers,
+            queue_tokens=settings.limits.queue_tokens or _QUEUED * at_once,
             metrics=metrics,
         )
+        # Even the shortest request has tokens, so more than these only wait.
+        self._most_users = settings.limits.max_requests or at_once
         self.users = 0
         self.unused = asyncio.Event()
+
+    def check_room(self) -> None:
+        """Refuse what would be refused anyway, before its body is read: under overload that is most of the work.
+
+        Raises:
+            OverloadError: The queue is full, or as many requests use the model as may.
+        """
+        self.batcher.check_room()
+        if self.users >= self._most_users:
+            raise self.batcher.overload()
 
     async def retire(self) -> None:
         """Wait for the last request, then stop the workers."""
@@ -205,9 +210,9 @@ class ModelSlot:
                 model.unused.set()
 
     def check_room(self) -> None:
-        """As ``Batcher.check_room`` of the model in use."""
+        """As ``Model.check_room`` of the model in use."""
         if self._model:
-            self._model.batcher.check_room()
+            self._model.check_room()
 
     def sibling(self, name: str) -> Path:
         """Folder of the bundle ``name`` beside the one named in the settings: a caller cannot point anywhere else.

@@ -17,6 +17,7 @@ from fineline.server.auth import Guard
 from fineline.server.connections import patient_protocol
 from fineline.server.document import write_document
 from fineline.server.logs import place_of, set_up_logging
+from fineline.server.memory import share_arenas
 from fineline.server.models import ModelSlot
 from fineline.server.service import Service
 from fineline.server.settings import ServerSettings
@@ -114,6 +115,7 @@ def serve(settings: ServerSettings) -> None:
     """
     set_up_logging(settings.log.level)
     _forbid_core_dumps()
+    share_arenas()
     slot = ModelSlot(settings)
     app = create_app(settings, slot)
     slot.load()

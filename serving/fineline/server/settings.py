@@ -44,8 +44,10 @@ class LimitSettings:
         max_message: Bytes of a message on a stream.
         max_inputs: Texts of a request.
         max_characters: Characters of a request's texts and contexts together.
-        queue_tokens: Tokens that may wait for the model; what comes beyond is refused with 429. By default 32 batches
+        queue_tokens: Tokens that may wait for the model; what comes beyond is refused with 429. By default 64 batches
             a session: some four seconds' work on a CPU, and little memory.
+        max_requests: Requests that may be judged or wait at once, likewise; by default 512 a session on a CPU, as each
+            takes some 20 kB.
         deadline_seconds: Longest time from a request's arrival to its answer; a request may ask for less.
         max_streams: Streams that may be open at once; each keeps its text, of up to ``max_characters``.
         stall_seconds: Longest time a client may take for the headers of a request, or read nothing of its answer.
@@ -58,6 +60,7 @@ class LimitSettings:
     max_inputs: int = 2048
     max_characters: int = 1_000_000
     queue_tokens: int | None = None
+    max_requests: int | None = None
     deadline_seconds: float = 30.0
     max_streams: int = 256
     stall_seconds: float = 20.0
