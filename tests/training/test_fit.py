@@ -10,6 +10,7 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -154,6 +155,23 @@ def test_a_save_that_dies_leaves_the_last_checkpoint(make_backbone, tmp_path, mo
     again = fit_of(make_backbone(7), tmp_path)
     assert again.resume()
     assert (again.position.epoch, again.position.step) == (0, 2)
+
+
+def test_what_the_teacher_is_asked_about_is_not_asked_of_the_row(make_backbone, tmp_path):
+    def teacher(epoch, rows):
+        wanted = np.full((len(rows), len(IDS)), np.nan, dtype=np.float32)
+        wanted[::2, 0] = 2.0
+        return wanted
+
+    fit = fit_of(make_backbone(7), tmp_path, rows=[row for row in toy_rows() if row.any_of or "violence" in row.labels])
+    plain = fit._examples(0)
+    fit.teacher = teacher
+    held = fit._examples(0)
+    assert (held.labels[::2, 0] == -1).all()
+    assert (held.labels[1::2] == plain.labels[1::2]).all() and (held.labels[:, 1:] == plain.labels[:, 1:]).all()
+    sets = plain.any_of.any(axis=1)
+    assert sets[::2].any() and not held.any_of[::2].any(), "half a set would say that its other label holds"
+    assert (held.any_of[1::2] == plain.any_of[1::2]).all()
 
 
 CHILD = textwrap.dedent(

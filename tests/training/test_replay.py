@@ -1,5 +1,6 @@
 """What is replayed: every cell has its turn, twins stay together, narrowed labels lose their yes."""
 
+import dataclasses
 from collections import Counter
 
 from fineline_training.records import Record
@@ -48,3 +49,11 @@ def test_a_narrowed_label_keeps_its_no_and_loses_its_yes():
     rows = [row("a", insult=1, privacy=1), row("b", insult=0)]
     assert [dict(record.labels) for record in narrowed(rows, ["insult"])] == [{"privacy": 1}, {"insult": 0}]
     assert narrowed(rows, []) == rows
+
+
+def test_a_set_with_a_narrowed_label_is_not_known_any_more():
+    rows = [dataclasses.replace(row("a"), meta={"any_of": "insult,privacy", "frame": "f"})] * 2
+    assert [record.any_of for record in narrowed(rows, ["violence"])] == [("insult", "privacy")] * 2
+    [left, _] = narrowed(rows, ["insult"])
+    assert left.any_of == ()
+    assert left.meta == {"frame": "f"}

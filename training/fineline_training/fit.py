@@ -193,7 +193,8 @@ class Fit:
         teacher = self.teacher(epoch, rows)
         asked = ~np.isnan(teacher)
         labels = np.where(asked, np.float32(-1), examples.labels)
-        return replace(examples, teacher=teacher, labels=labels, any_of=examples.any_of & ~asked)
+        open_sets = ~(examples.any_of & asked).any(axis=1, keepdims=True)
+        return replace(examples, teacher=teacher, labels=labels, any_of=examples.any_of & open_sets)
 
     def _epoch(self, progress: Progress, task: Any) -> None:
         epoch = self.position.epoch

@@ -65,10 +65,17 @@ def _in_turn(units: list[Unit], rng: random.Random) -> list[Unit]:
 
 
 def narrowed(records: Sequence[Record], labels: Collection[str]) -> list[Record]:
-    """Rows as they are known once labels are defined more narrowly: a no stays a no, a yes is not known any more."""
+    """Rows as they are known once labels are defined more narrowly: a no stays a no, a yes is not known any more.
+
+    Nor is it known whether a set of which one label holds still has one.
+    """
     if not labels:
         return list(records)
     return [
-        replace(row, labels={label: value for label, value in row.labels.items() if not (value and label in labels)})
+        replace(
+            row,
+            labels={label: value for label, value in row.labels.items() if not (value and label in labels)},
+            meta={key: part for key, part in row.meta.items() if key != "any_of" or not set(row.any_of) & set(labels)},
+        )
         for row in records
     ]

@@ -21,7 +21,7 @@ from fineline.text import View
 from fineline_training.labels.pool import JUDGED, Place, PoolRow
 
 OVERSAMPLE = 6
-"""Candidates kept for each row wanted; the most different ones of them are chosen."""
+"""Candidates kept for each row wanted; of these are chosen the rows that stand for the others."""
 _FARTHEST = 2.0
 """Log-odds between score and threshold from which the model is not uncertain: odds that differ by seven times."""
 _SMALLEST_GAP = 0.1
@@ -168,7 +168,7 @@ def gather(
     columns = [labels.index(label) for label in watched]
     limits = _log_odds(np.array([thresholds[label] for label in watched]))
     uncertain = [Best(OVERSAMPLE * count) for count in wanted.uncertain.values()]
-    views, sample = Best(OVERSAMPLE * wanted.views), Best(OVERSAMPLE * wanted.total)
+    views, sample = Best(OVERSAMPLE * wanted.views), Best(wanted.total)
     for rows in chunks:
         scores = score([row.document.text for row in rows], [row.document.context for row in rows])
         served, raw = scores.served[:, columns], scores.raw[:, columns]

@@ -1,4 +1,4 @@
-"""``fineline labels suggest``: of a pool, the rows worth labelling next, as unlike each other as they can be."""
+"""``fineline labels suggest``: of a pool, the rows worth labelling next, each standing for others like it."""
 
 import json
 from collections import Counter
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from fineline import Classifier
 from fineline.errors import DataError, InputError
@@ -31,33 +33,48 @@ def unit_vectors(features: Vectors) -> Vectors:
     return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9), dtype=np.float32)
 
 
-def choose(kept: Kept, wanted: Wanted, vectors: Mapping[Place, Vectors]) -> list[tuple[Why, Candidate]]:
-    """Choose of each kind the rows least like those chosen before (greedy k-centre, Sener and Savarese 2018).
+def unlike(vectors: Vectors, count: int) -> list[int]:
+    """Rows that stand for all, by number: of each of ``count`` k-means clusters the one nearest to its centre.
+
+    Rows at the rim, which a choice of the farthest would take, are mostly noise (Zhdanov 2019, and training/LOG.md).
 
     Args:
-        kept: Candidates, best first; of equally unlike ones the better is taken.
-        wanted: How many of each kind; the sample fills what the others leave open.
-        vectors: A unit vector for each candidate's place.
+        vectors: Unit vectors, shape (rows, features), the best row first.
+        count: Rows wanted; where the rows have fewer clusters, the best of the others are added.
+    """
+    distinct = np.sort(np.unique(vectors.round(4), axis=0, return_index=True)[1])
+    if len(distinct) > count > 0:
+        # One thread, because the order of its sums is then always the same.
+        with threadpool_limits(1):
+            clusters = KMeans(count, n_init=1, random_state=0).fit(vectors[distinct])
+            distinct = distinct[np.unique(clusters.transform(vectors[distinct]).argmin(axis=0))]
+    chosen = set(distinct.tolist())
+    others = [row for row in range(len(vectors)) if row not in chosen]
+    return [*sorted(chosen), *others][:count]
+
+
+def choose(kept: Kept, wanted: Wanted, vectors: Mapping[Place, Vectors]) -> list[tuple[Why, Candidate]]:
+    """Choose among the candidates; the sample fills what the other kinds leave open.
+
+    Args:
+        kept: Candidates, best first.
+        wanted: How many of each kind.
+        vectors: A unit vector for each place of a candidate that is not of the sample.
     """
     chosen: dict[int, tuple[Why, Candidate]] = {}
 
     def take(why: Why, candidates: Sequence[Candidate], count: int) -> None:
         free = [candidate for candidate in candidates if candidate.key not in chosen]
-        if not free:
-            return
-        own = np.stack([vectors[candidate.place] for candidate in free])
-        others = [vectors[candidate.place] for _, candidate in chosen.values()]
-        likeness = (own @ np.stack(others).T).max(axis=1) if others else np.full(len(free), -1.0, dtype=np.float32)
-        for _ in range(min(count, len(free))):
-            at = int(likeness.argmin())
-            chosen[free[at].key] = why, free[at]
-            likeness = np.maximum(likeness, own @ own[at])
-            likeness[at] = np.inf
+        if free and count:
+            for row in unlike(np.stack([vectors[candidate.place] for candidate in free]), count):
+                chosen[free[row].key] = why, free[row]
 
     for label, candidates in kept.uncertain.items():
         take(Why.UNCERTAIN, candidates, wanted.uncertain[label])
     take(Why.VIEWS, kept.views, wanted.views)
-    take(Why.SAMPLE, kept.sample, wanted.total - len(chosen))
+    for candidate in kept.sample:
+        if len(chosen) < wanted.total:
+            chosen.setdefault(candidate.key, (Why.SAMPLE, candidate))
     # By key, an order that has nothing to do with what the model thinks of a row.
     return [chosen[key] for key in sorted(chosen)]
 
@@ -85,6 +102,17 @@ def _documents(files: Sequence[InputFile], candidates: Mapping[Place, Candidate]
         if found is None or text_key(found.text, found.context) != candidate.key:
             raise DataError("pool_changed", f"{pool}: a file changed while it was read; run the command again.")
     return documents
+
+
+def _vectors(
+    classifier: Classifier, kept: Kept, documents: Mapping[Place, Document], threads: int | None
+) -> dict[Place, Vectors]:
+    places = sorted({row.place for rows in (*kept.uncertain.values(), kept.views) for row in rows})
+    if not places:
+        return {}
+    texts, contexts = [documents[place].text for place in places], [documents[place].context for place in places]
+    features = text_features(classifier.bundle.path, texts, contexts, threads=threads)
+    return dict(zip(places, unit_vectors(features), strict=True))
 
 
 def suggest(
@@ -150,9 +178,7 @@ def suggest(
     if not candidates:
         raise DataError("pool_empty", f"{pool}: holds no row that may be suggested: {dict(counts)}.")
     documents = _documents(files, candidates, pool)
-    texts, contexts = zip(*((found.text, found.context) for found in documents.values()), strict=True)
-    features = text_features(classifier.bundle.path, texts, contexts, threads=threads)
-    picks = choose(kept, wanted, dict(zip(documents, unit_vectors(features), strict=True)))
+    picks = choose(kept, wanted, _vectors(classifier, kept, documents, threads))
     rows = _rows([documents[candidate.place] for _, candidate in picks])
     with replacing(out) as stream:
         for row in rows:

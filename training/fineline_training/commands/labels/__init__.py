@@ -16,7 +16,6 @@ app.command("assign")(annotating.assign)
 app.command("agreement")(annotating.agreement)
 app.command("spotcheck")(annotating.spotcheck)
 app.command("clean")(annotating.clean)
-# choosing.py: suggest
-app.command()(choosing.suggest)
+app.command("suggest")(choosing.suggest)
 app.command("corpus-sample")(corpus.sample)
 app.command("corpus-agreement")(corpus.agreement)
