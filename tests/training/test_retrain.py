@@ -6,7 +6,7 @@ import io
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from fineline.taxonomy import load_taxonomy, own_label
 from fineline_training import retrain as module
 from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT, Fit
-from fineline_training.judging import Judging
 from fineline_training.labels.store import LabelStore
 from fineline_training.labels.votes import LabelledRow
 from fineline_training.predict import predict
@@ -32,6 +31,8 @@ from fineline_training.restore import restore
 from fineline_training.retrain import STATIONS, Retrain, replayed_sources
 from fineline_training.sources.registry import AUTHORED
 from fineline_training.team import TEAM
+
+pytestmark = pytest.mark.usefixtures("small_corpus", "judging_leaves_files")
 
 OWN = "miracle_cure"
 RECIPE = Recipe(
@@ -64,44 +65,6 @@ def store(tmp_path_factory, own_table) -> LabelStore:
     made.define([own_label(own_table, "own")])
     made.add(team_rows(), {"licence": "own work", "basis": "contract", "files": [], "new": 120})
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_corpus() -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    real = module.build_dataset
-    kept: dict[str, Any] = {}
-
-    def build(*args: Any, **kwargs: Any) -> Any:
-        if "built" not in kept:
-            built = real(*args, **kwargs)
-            dev = [row for row in built.records if row.split == "dev"]
-            train = [row for row in built.records if row.split == "train"]
-            kept["built"] = dataclasses.replace(built, records=(*train[::40], *dev[::24]))
-        return kept["built"]
-
-    patch.setattr(module, "build_dataset", build)
-    yield
-    patch.undo()
-    torch.set_flush_denormal(False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _commands_that_only_leave_files() -> Iterator[None]:
-    """Evaluation, comparison and card are commands of their own, tested where they are."""
-
-    def call(self: Judging, name: str, *words: object) -> int:
-        if words[0] == "eval":
-            report = self.folder / ("eval" if name == "evaluate" else "before") / "report.json"
-            report.parent.mkdir(exist_ok=True)
-            report.write_text(json.dumps({"files": {}, "missing": []}))
-        (self.folder / f"{name}.txt").write_text(" ".join(map(str, words)))
-        return 0
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(Judging, "_call", call)
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
