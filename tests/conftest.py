@@ -17,8 +17,9 @@ from fineline import Classifier
 from fineline.bundle import Bundle, Calibration, window_table, write_bundle
 from fineline.encoding import Encoder, WindowSpec, collate
 from fineline.engine import Engine
+from fineline.own_labels import own_label
 from fineline.policy import load_policies
-from fineline.taxonomy import load_taxonomy, own_label
+from fineline.taxonomy import load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Any
 from fineline.config import build
 from fineline.errors import ConfigError
 from fineline.files import write_text
-from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
+from fineline.own_labels import own_label
+from fineline.taxonomy import Taxonomy, load_taxonomy
 from fineline_eval.banks import Banks
 from fineline_eval.bias import Bias
 from fineline_eval.long_texts import LongTexts

@@ -15,8 +15,9 @@ from fineline.config import build
 from fineline.encoding import WindowSpec
 from fineline.errors import BundleError, ConfigError
 from fineline.files import sha256_of, write_text
+from fineline.own_labels import own_label
 from fineline.policy import Policy, load_policies
-from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
+from fineline.taxonomy import Taxonomy, load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 
 SCHEMA = 1

@@ -9,8 +9,9 @@ import pytest
 from fineline import Action, Classifier, StreamGuard
 from fineline.bundle import META, load_bundle
 from fineline.errors import BundleError, ConfigError
+from fineline.own_labels import own_label, read_own_labels
 from fineline.policy import get_policy
-from fineline.taxonomy import OPENAI_CATEGORIES, load_taxonomy, own_label, read_own_labels
+from fineline.taxonomy import OPENAI_CATEGORIES, load_taxonomy
 
 IDS = load_taxonomy().ids
 OWN = "miracle_cure"

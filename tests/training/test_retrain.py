@@ -19,7 +19,8 @@ from fineline import Classifier
 from fineline.bundle import load_bundle
 from fineline.errors import ConfigError
 from fineline.files import sha256_of
-from fineline.taxonomy import load_taxonomy, own_label
+from fineline.own_labels import own_label
+from fineline.taxonomy import load_taxonomy
 from fineline_training import retrain as module
 from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT, Fit

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fineline.errors import ConfigError, DataError
-from fineline.taxonomy import own_label
+from fineline.own_labels import own_label
 from fineline_training.labels.store import LabelStore
 from fineline_training.labels.votes import SET_ASIDE, LabelledRow
 from fineline_training.recipe import StartSpec

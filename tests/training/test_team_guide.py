@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from fineline.errors import DataError
 from fineline.files import sha256_of
-from fineline.taxonomy import load_taxonomy, read_own_labels
+from fineline.own_labels import read_own_labels
+from fineline.taxonomy import load_taxonomy
 from fineline_training.commands.labels import app
 from fineline_training.guide import GUIDES
 from fineline_training.labels.guide import choose_examples, write_guide

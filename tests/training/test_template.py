@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fineline.errors import ConfigError
-from fineline.taxonomy import load_taxonomy, read_own_labels
+from fineline.own_labels import read_own_labels
+from fineline.taxonomy import load_taxonomy
 from fineline_training.commands.labels import app
 from fineline_training.labels.template import own_label_template
 

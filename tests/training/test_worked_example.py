@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fineline import Classifier
-from fineline.taxonomy import read_own_labels
+from fineline.own_labels import read_own_labels
 from fineline_training.commands.labels import app
 from fineline_training.commands.train import train
 from fineline_training.labels.store import LabelStore

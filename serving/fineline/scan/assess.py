@@ -11,11 +11,12 @@ import fsspec
 
 from fineline.errors import InputError
 from fineline.extras import require
+from fineline.own_labels import own_label
 from fineline.scan.figures import percent
 from fineline.scan.intervals import Share, clopper_pearson
 from fineline.scan.sample import DRAWN, SCHEMA, SHARE, SIZE, review_sample
 from fineline.scan.sheet import RISKS, Judgement, read_sheet
-from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
+from fineline.taxonomy import Taxonomy, load_taxonomy
 
 __all__ = ["Assessment", "Criterion", "assess", "review_sample", "told"]
 

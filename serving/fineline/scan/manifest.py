@@ -18,11 +18,12 @@ import fineline
 from fineline.bundle import Bundle
 from fineline.errors import InputError
 from fineline.files import sha256_of
+from fineline.own_labels import own_label
 from fineline.policy import POLICIES, get_policy
 from fineline.scan.documents import Fields
 from fineline.scan.inputs import InputFile, compression_of, file_system
 from fineline.scan.store import MANIFEST, Store
-from fineline.taxonomy import Taxonomy, load_taxonomy, own_label
+from fineline.taxonomy import Taxonomy, load_taxonomy
 
 SCHEMA = 1
 _BLOCK = 2**20

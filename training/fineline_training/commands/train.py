@@ -58,7 +58,7 @@ def train(
         return
     require("eval", "fineline_eval.evaluate")
     from fineline.bundle import load_bundle
-    from fineline.taxonomy import read_own_labels
+    from fineline.own_labels import read_own_labels
     from fineline_training.retrain import Retrain
     from fineline_training.stations import processes
     from fineline_training.team import open_labels

@@ -17,7 +17,8 @@ from typing import Any
 
 from fineline.errors import ConfigError, DataError
 from fineline.files import replacing, sha256_of, write_text
-from fineline.taxonomy import Label, Taxonomy, load_taxonomy, own_label
+from fineline.own_labels import own_label
+from fineline.taxonomy import Label, Taxonomy, load_taxonomy
 from fineline_training.labels.votes import LabelledRow, as_labelled, parse_labelled
 
 ROWS, SETTINGS, LOCK = "rows.jsonl", "store.json", ".lock"

@@ -4,7 +4,8 @@ import json
 import textwrap
 from string import Template
 
-from fineline.taxonomy import CROSSWALKS, OPENAI_CATEGORIES, OWN_GROUP, Label, check_own_id, load_taxonomy
+from fineline.own_labels import check_own_id
+from fineline.taxonomy import CROSSWALKS, OPENAI_CATEGORIES, OWN_GROUP, Label, load_taxonomy
 
 _NEW = 'A label of your own. Each empty "" waits for a text on one line; the file is read once none is left.'
 _OURS = """A label of Fineline that you define anew: narrow it, or word it otherwise. The model keeps its output and

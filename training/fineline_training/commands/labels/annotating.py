@@ -31,7 +31,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed; another one draws another s
 
 def _open(path: Path, own_labels: Sequence[Path] | None = None) -> "LabelStore":
     require("train", "sklearn", "jinja2")
-    from fineline.taxonomy import read_own_labels
+    from fineline.own_labels import read_own_labels
     from fineline_training.labels.store import LabelStore
 
     labels = read_own_labels(own_labels or ())

@@ -46,7 +46,7 @@ def import_(
     """Import labelled rows: checked row by row, refused ones reported with the reason, everybody's votes kept."""
     require("train", "pyarrow")
     from fineline import Classifier
-    from fineline.taxonomy import read_own_labels
+    from fineline.own_labels import read_own_labels
     from fineline_training.labels.importing import ImportOptions, import_files
     from fineline_training.labels.mapping import read_map
     from fineline_training.labels.reading import FORMATS, ReadOptions
