@@ -12,8 +12,8 @@ from fineline_eval.published import published_figures
 from fineline_eval.report import Report, SuiteResult
 
 FLOOR_NOTE = (
-    "Floors, in percent: " + ", ".join(f"{name} ({what})" for name, what in FLOORS.items()) + "; they learn from all "
-    "training rows of the same sources that know the target, in the suite's languages, and judge the same test rows."
+    "Floors, in percent: " + ", ".join(f"{name} ({what})" for name, what in FLOORS.items()) + "; trained on all "
+    "training rows of the same sources that know the target, in the suite's languages; judged on the same test rows."
 )
 
 BEGIN, END = "<!-- results:begin (written by 'fineline card') -->", "<!-- results:end -->"
@@ -68,9 +68,10 @@ def headline_rows(report: Report) -> list[tuple[str, ...]]:
     for suite in report.suites:
         for name in suite.headline:
             floors = floor_cells({floor: metrics[name] for floor, metrics in suite.floors.items()})
-            rows.append(
-                (f"{suite.title}: {NAMES[name]}", f"{suite.metrics[name].n:,}", shown(suite.metrics[name]), *floors, "")
-            )
+            metric = suite.metrics[name]
+            if name == "lawful_flagged" and suite.lawful_flagged is not None:
+                metric = suite.lawful_flagged  # as in the list of lawful parts, over its own clusters
+            rows.append((f"{suite.title}: {NAMES[name]}", f"{metric.n:,}", shown(metric), *floors, ""))
         for figure in published_figures(suite.id):
             rows.append(
                 (

@@ -22,12 +22,12 @@ class FailureMode:
     Attributes:
         title: What goes wrong.
         measure: Measure of the report that counts it; ``*`` stands for any characters, and the worst match is shown.
-        example: A neutral example of the kind of text.
+        example: A neutral example of the kind of text; none where the worst match may be of any kind.
     """
 
     title: str
     measure: str
-    example: str
+    example: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,5 +58,6 @@ def failure_modes(report: Report) -> list[str]:
         if found:
             _, name, metric = max(found, key=lambda item: item[0])
             rate = f"`{name}` {marked(metric)}, n = {metric.n:,}"
-        lines.append(f"{index}. **{mode.title}.** {rate}. Such as: “{mode.example}”")
+        such = f" Such as: “{mode.example}”" if mode.example else ""
+        lines.append(f"{index}. **{mode.title}.** {rate}.{such}")
     return ["\n".join(lines)]
