@@ -194,6 +194,15 @@ def test_bad_lines_of_texts_are_named_and_the_rest_dealt(make, tmp_path):
     assert all("one" not in refusal.reason for refusal in done.refused)
 
 
+def test_a_text_under_an_id_of_another_text_is_dealt_and_known_ones_are_counted(make, tmp_path):
+    store = make([row(0, ann=0)])
+    file = tmp_path / "texts.jsonl"
+    texts = [{"id": "r0", "text": "another"}, {"text": store.rows()[0].text}]
+    file.write_text("\n".join(map(json.dumps, texts)))
+    done = assign(store, ["insult"], ["ben"], double=0, texts=file)
+    assert (done.first, done.known) == (1, 1)
+
+
 def test_agreement_by_label_pair_and_person():
     rows = [row(number, ann=number % 2, bo=number % 2, cy=int(number < 2)) for number in range(8)]
     rows += [row(8, ann=1), replace(row(9), labels={LABEL: 1})]

@@ -199,3 +199,19 @@ def test_votes_of_our_schema_stay_beside_decisions() -> None:
 def test_row_without_labels_is_unanswered() -> None:
     with pytest.raises(UnansweredError):
         read({"text": "t", "note": "x"}, annotator="a")
+
+
+@pytest.mark.parametrize("field", ["source", "lang"])
+@pytest.mark.parametrize(
+    "value", ["Whoever wrote this sentence did not mean it as the name of anything.", "a@company.org"]
+)
+def test_a_name_that_may_be_a_text_or_a_person_is_refused(field: str, value: str) -> None:
+    with pytest.raises(RowError, match=f"'{field}' is no short name") as caught:
+        read({"text": "t", "labels": ["insult"], field: value})
+    assert value not in str(caught.value)
+
+
+def test_an_id_that_names_a_person_is_replaced() -> None:
+    row = read({"text": "t", "labels": ["insult"], "id": "anna@company.org"})
+    assert "anna" not in row.id
+    assert row.id == read({"text": "t", "labels": ["insult"]}).id

@@ -1,5 +1,6 @@
 """Rows of several files brought together: votes joined, contradictions and double ids refused with both places."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from fineline_training.labels.joining import ANOTHER_TEXT, CONTRADICTION, join
 from fineline_training.labels.team_gates import Placed
-from fineline_training.labels.votes import LabelledRow
+from fineline_training.labels.votes import SET_ASIDE, LabelledRow
 
 
 def made(key: str, text: str, votes: dict[str, dict[str, int]] | None = None, **more: Any) -> LabelledRow:
@@ -113,3 +114,12 @@ def test_every_row_is_counted_once_and_no_vote_is_invented(
         for label, mark in marks.items()
     }
     assert kept <= said
+
+
+def test_a_second_look_takes_back_what_was_set_aside() -> None:
+    aside = replace(made("a", "text", {"ann": {"insult": 1}}), meta={SET_ASIDE: "insult,violence"})
+    looked = made("a", "text", {"ben": {"insult": 1}})
+    [row] = join(placed(looked), [aside]).rows
+    assert row.set_aside == {"violence"}
+    [row] = join(placed(made("a", "text", {"ann": {"insult": 1}})), [aside]).rows or [aside]
+    assert row.set_aside == {"insult", "violence"}

@@ -107,3 +107,15 @@ def test_a_row_with_a_context_and_its_twins_are_never_changed():
     found = [record for record in drawn if record.pair.startswith("c")]
     assert sorted(record.text for record in found) == sorted(record.text for record in answered)
     assert any(record.text not in {one.text for one in pairs(40)} for record in drawn if record.pair.startswith("p"))
+
+
+def test_a_row_that_may_have_a_label_defined_anew_is_set_around_no_other():
+    rows = pairs(60)
+    doubtful = [
+        replace(record, labels={"violence": 0}, pair="", text=f"Doubtful {record.text}") for record in rows[:60]
+    ]
+    known = [replace(record, labels={"violence": 0, "insult": 0}, pair="") for record in rows[60:]]
+    spec = DataSpec(sources={AUTHORED: SourceSpec()}, compose=1.0)
+    for never, found in (((), True), (("insult",), False)):
+        drawn = Mixture([*doubtful, *known], spec, 1, never=never).epoch(0)
+        assert any(record.text.count("Doubtful") > 1 for record in drawn) == found

@@ -69,7 +69,7 @@ def test_the_report_counts_and_names_rights_and_holds_no_text(store):
     aside = dataclasses.replace(labelled(62, ann={"miracle_cure": 1}), meta={SET_ASIDE: "miracle_cure"})
     rows.append(aside)
     store.add(rows, {"licence": "own work", "basis": "contract", "files": [{"name": "secret.csv"}], "new": 62})
-    found = read_team(store, SPEC, new=("miracle_cure",))
+    found = read_team(store, SPEC, learned=("miracle_cure",))
     assert found.report["rows"] == 62
     assert found.report["undecided"] == 1
     assert found.report["disagreed"] == 1
@@ -88,14 +88,14 @@ def test_a_new_label_needs_rows_of_both_verdicts(store, count, match):
     rows = [labelled(i, ann={"miracle_cure": i % 2}) for i in range(count)]
     store.add(rows, {"files": [], "new": count})
     with pytest.raises(DataError, match=match) as caught:
-        read_team(store, SPEC, new=("miracle_cure",))
+        read_team(store, SPEC, learned=("miracle_cure",))
     assert caught.value.code == "team_too_few"
 
 
 def test_rows_that_could_show_no_gain_are_refused(store):
     store.add([labelled(i, ann={"insult": 0}) for i in range(60)], {"files": [], "new": 60})
     with pytest.raises(DataError, match="no gain could be seen"):
-        read_team(store, SPEC, new=())
+        read_team(store, SPEC, learned=())
 
 
 def test_a_row_that_slipped_past_the_gates_stops_the_run(store):
@@ -105,21 +105,66 @@ def test_a_row_that_slipped_past_the_gates_stops_the_run(store):
     )
     store.replace_rows(rows)
     with pytest.raises(DataError, match="e-mail") as caught:
-        read_team(store, SPEC, new=("miracle_cure",))
+        read_team(store, SPEC, learned=("miracle_cure",))
     assert "anna" not in caught.value.message
 
 
 def test_a_file_is_imported_once_and_needs_its_rights(tmp_path, own_table):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "A remedy", "labels": {"miracle_cure": 1}}\n{"text": "Soup", "labels": {"insult": 0}}\n')
+    told: list[str] = []
     own = [own_label(own_table, "own")]
     with pytest.raises(DataError, match="licence"):
-        open_labels(file, tmp_path / "run", licence="", basis="", own=own)
+        open_labels(file, tmp_path / "run", licence="", basis="", own=own, tell=told.append)
     for _ in range(2):
-        made = open_labels(file, tmp_path / "run", licence="own work", basis="contract", own=own)
+        made = open_labels(file, tmp_path / "run", licence="own work", basis="contract", own=own, tell=told.append)
         assert len(made.rows()) == 2
         assert len(made.imports()) == 1
         assert [label.id for label in made.own_labels] == ["miracle_cure"]
-    assert open_labels(made.path, tmp_path / "run", licence="", basis="", own=own).digest() == made.digest()
+    assert (
+        open_labels(made.path, tmp_path / "run", licence="", basis="", own=own, tell=told.append).digest()
+        == made.digest()
+    )
     with pytest.raises(ConfigError, match="for a file"):
-        open_labels(made.path, tmp_path / "run", licence="own work", basis="", own=own)
+        open_labels(made.path, tmp_path / "run", licence="own work", basis="", own=own, tell=told.append)
+
+
+def test_rows_of_one_pair_or_one_text_stay_together_however_they_are_linked():
+    rows = [record(i, text=f"the same, {i // 2}", pair=f"p{(i + 1) // 2}", insult=1) for i in range(40)]
+    rows += [record(i, insult=i % 2) for i in range(40, 200)]
+    assert len({row.split for row in assign_splits(rows, [""] * len(rows), SPEC)[:40]}) == 1
+
+
+def test_rows_named_train_give_the_splits_that_nobody_named():
+    rows = [record(i, insult=i % 2) for i in range(200)]
+    for given in (["train"] * 200, [HELD] * 20 + ["train"] * 180):
+        counts = Counter(row.split for row in assign_splits(rows, given, SPEC))
+        assert counts[HELD] == 20
+        assert 30 < counts["dev"] < 45
+
+
+def test_a_split_without_rows_is_an_error(store):
+    rows = [dataclasses.replace(labelled(i, ann={"miracle_cure": i % 2}), split="dev") for i in range(60)]
+    store.add(rows, {"files": [], "new": 60})
+    with pytest.raises(DataError, match="No row is left for 'train'"):
+        read_team(store, SPEC, learned=("miracle_cure",))
+
+
+def test_a_changed_file_is_another_store_and_refusals_are_told(tmp_path, own_table):
+    file = tmp_path / "rows.jsonl"
+    lines = ['{"text": "Soup", "labels": {"insult": 1}}', '{"text": "Bread", "labels": {"no_such": 1}}']
+    told: list[str] = []
+
+    def opened() -> LabelStore:
+        file.write_text("\n".join(lines))
+        return open_labels(file, tmp_path / "run", licence="own work", basis="b", own=(), tell=told.append)
+
+    assert [dict(row.labels) for row in opened().rows()] == [{"insult": 1}]
+    assert len(told) == 1 and "rows.jsonl line 2" in told[0] and "Bread" not in told[0]
+    lines[0] = lines[0].replace("1", "0")
+    made = opened()
+    assert [dict(row.labels) for row in made.rows()] == [{"insult": 0}]
+    # As after a kill between the record and the rows, and one while the first file was written.
+    (made.path / "rows.jsonl").unlink()
+    (made.path / ".rows.jsonl.7.tmp").touch()
+    assert len(opened().rows()) == 1

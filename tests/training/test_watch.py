@@ -52,6 +52,12 @@ def test_a_check_tells_gain_what_is_kept_and_lawful_text_flagged():
     assert worse.kept == pytest.approx((0.5 + 1) / 2)
 
 
+def test_a_label_that_the_mixture_does_not_know_hides_no_lawful_row():
+    labels = LABELS.copy()
+    labels[:4, 1] = -1
+    assert watch(labels=labels).measure(0.5, logits([3, -1, 1, -2], lawful=5.0)).lawful_flagged == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("outside", [{"lawful": 5.0}, {"insult": -6.0}])
 def test_a_better_state_outside_the_gates_is_not_kept(outside):
     seen = watch()

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +19,7 @@ from rich.console import Console
 from torch import Tensor
 
 from fineline.bundle import window_table, write_bundle
-from fineline.calibration import calibrated
+from fineline.calibration import Calibration, calibrated
 from fineline.encoding import Encoder, Window, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
@@ -188,22 +189,29 @@ class Bundling(Stations, ABC):
         """Fit calibration and thresholds on development rows, with the artefact that is served."""
         logits = self.served(self.dev)
         labels, _ = label_arrays(self.dev, self.ids)
-        fitted = calibrate(logits, labels, self.ids)
+        untold = [label for label, column in zip(self.ids, labels.T, strict=True) if not {0, 1} <= set(column.tolist())]
+        scales, limits = self.inherited(untold)
+        fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
         thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own)
+        thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         kept = authored[:: self.recipe.data.fp32_every]
         compared = [self.dev[index] for index in kept]
         full = calibrated(self.served(compared, "fp32.onnx"), [fitted[label] for label in self.ids])
-        limits = np.array([thresholds[DEFAULT_POLICY][label] for label in self.ids])
-        same = agreements(full, probabilities[kept], limits, [row.lang for row in compared])
+        chosen = np.array([thresholds[DEFAULT_POLICY][label] for label in self.ids])
+        same = agreements(full, probabilities[kept], chosen, [row.lang for row in compared])
         report = {
             "calibration": {k: asdict(v) for k, v in fitted.items()},
             "thresholds": thresholds,
             "decisions": [asdict(row) for row in same],
         }
         write_text(self.folder / "calibration.json", json.dumps(report, indent=1) + "\n")
+
+    def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
+        """Calibration, and thresholds by policy, of labels for which no development row says yes or none says no."""
+        return {}, {}
 
     def bundle(self) -> None:
         """Write and verify the bundle, golden file included."""

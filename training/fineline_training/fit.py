@@ -126,6 +126,7 @@ class Fit:
         load_trainable_state(self._plain, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        torch.cuda.set_rng_state_all(state["gpu_rng"])
         self.position = Position(epoch=state["epoch"], step=state["step"])
         self._best, self._losses, self.seconds = state["best"], state["losses"], state["seconds"]
         if self.watch:
@@ -148,6 +149,7 @@ class Fit:
                     "model": trainable_state(self._plain),
                     "optimizer": self.optimizer.state_dict(),
                     "rng": torch.get_rng_state(),
+                    "gpu_rng": torch.cuda.get_rng_state_all(),
                     "epoch": self.position.epoch,
                     "step": self.position.step,
                     "best": self._best,

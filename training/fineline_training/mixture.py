@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fineline_training.evasion import UNSPACED_LANGS, evade, evasions_of
@@ -33,9 +33,11 @@ class Mixture:
         records: Training rows of all sources.
         spec: Shares by source.
         seed: The recipe's seed.
+        never: Labels that a row must be known not to have before it is set around others: of labels defined anew the
+            mixture knows the no alone.
     """
 
-    def __init__(self, records: Sequence[Record], spec: DataSpec, seed: int) -> None:
+    def __init__(self, records: Sequence[Record], spec: DataSpec, seed: int, *, never: Collection[str] = ()) -> None:
         self._spec = spec
         self._seed = seed
         by_source: dict[str, list[Record]] = defaultdict(list)
@@ -49,7 +51,8 @@ class Mixture:
             self._pools[source] = (written, expanded)
         self._fillers: dict[str, list[str]] = defaultdict(list)
         for record in by_source.get(AUTHORED, []):
-            if record.context is None and not any(record.labels.values()) and len(record.text) < 240:
+            lawful = not any(record.labels.values()) and all(label in record.labels for label in never)
+            if lawful and record.context is None and len(record.text) < 240:
                 self._fillers[record.lang].append(record.text)
 
     def epoch(self, number: int) -> list[Record]:

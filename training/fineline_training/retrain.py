@@ -18,9 +18,10 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from fineline.bundle import TOKENIZER, Bundle
+from fineline.calibration import Calibration
 from fineline.encoding import Encoder
 from fineline.files import write_text
-from fineline.taxonomy import Label
+from fineline.taxonomy import Label, load_taxonomy
 from fineline.text import View
 from fineline_training.backbone import WordTable
 from fineline_training.build import build_dataset
@@ -105,6 +106,8 @@ class Retrain(Bundling):
         before = start.meta.labels
         self.new = tuple(label.id for label in taxonomy.own if label.id not in before)
         self.free = tuple(label for label in before if taxonomy[label] != start.taxonomy[label])
+        ours = load_taxonomy().ids
+        self.redefined = tuple(label.id for label in taxonomy.own if label.id in ours)
         self.ids = (*before, *self.new)  # a bundle may lack labels of ours, and goes on lacking them
         assert recipe.start is not None
         self.spec: StartSpec = recipe.start
@@ -118,7 +121,7 @@ class Retrain(Bundling):
 
     def check(self) -> None:
         """Settle the team's rows, prove that they pass the gates, and hold some back."""
-        found = read_team(self.store, self.spec, new=self.new)
+        found = read_team(self.store, self.spec, learned=(*self.new, *self.free))
         write_rows(self.folder / "team.jsonl.gz", found.records)
         write_text(self.folder / "team.json", json.dumps(found.report, ensure_ascii=False, indent=1) + "\n")
 
@@ -134,10 +137,10 @@ class Retrain(Bundling):
             progress=True,
         )
         split = {name: [row for row in team if row.split == name] for name in ("train", "dev", HELD)}
-        mixture = narrowed([row for row in built.records if row.split == "train"], self.free)
+        mixture = narrowed([row for row in built.records if row.split == "train"], self.redefined)
         wanted = self.spec.replay * self._repeats(split["train"]) * len(split["train"]) * self.recipe.fit.epochs
         replayed = draw_replay(mixture, round(wanted), self.recipe.seed)
-        held_back = narrowed([row for row in built.records if row.split == "dev"], self.free)
+        held_back = narrowed([row for row in built.records if row.split == "dev"], self.redefined)
         write_rows(self.folder / "train.jsonl.gz", [*replayed, *split["train"]])
         write_rows(self.folder / "dev.jsonl.gz", [*held_back, *split["dev"]])
         write_rows(self.folder / "held.jsonl.gz", split[HELD])
@@ -157,7 +160,8 @@ class Retrain(Bundling):
         team = [row for row in rows if row.source == TEAM]
         sources = {name: SourceSpec(weight=1 / self.recipe.fit.epochs) for name in self.recipe.data.sources}
         sources[TEAM] = SourceSpec(weight=float(self._repeats(team)))
-        return Mixture(rows, replace(self.recipe.data, sources=sources), self.recipe.seed)
+        data = replace(self.recipe.data, sources=sources)
+        return Mixture(rows, data, self.recipe.seed, never=self.redefined)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -223,6 +227,13 @@ class Retrain(Bundling):
             write_text(self.folder / "curves.json", json.dumps(watch.history(), indent=1) + "\n")
             write_text(self.folder / "curves.svg", draw_curves(watch.checks, watch.best))
         return minutes
+
+    def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
+        """What the bundle has, for labels that mean the same as before: an earlier team's, of which no row tells."""
+        meta = self.start.meta
+        kept = [label for label in labels if label in meta.labels and label not in self.free]
+        limits = {policy: {label: table[label] for label in kept} for policy, table in meta.thresholds.items()}
+        return {label: meta.calibration[label] for label in kept}, limits
 
     @cached_property
     def _served(self) -> Restored:

@@ -6,7 +6,7 @@ sources; a row that fails stops the run. A single file is imported first, so tha
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,25 @@ class TeamRows:
     report: dict[str, Any]
 
 
-def open_labels(path: Path, folder: Path, *, licence: str, basis: str, own: Sequence[Label]) -> LabelStore:
+def open_labels(
+    path: Path,
+    folder: Path,
+    *,
+    licence: str,
+    basis: str,
+    own: Sequence[Label],
+    tell: Callable[[str], None],
+) -> LabelStore:
     """The store to train on.
 
     Args:
-        path: A store, or a file that is imported into a store in the run folder, once.
+        path: A store, or a file that is imported into a store in the run folder, once; what changed in the file since
+            makes another store.
         folder: The run folder.
         licence: Licence of the texts of a file.
         basis: Legal basis for using them.
         own: Own labels that the file may name.
+        tell: Called with each row of the file that was refused, and why.
 
     Raises:
         ConfigError: Options for a file were given with a store.
@@ -63,23 +73,27 @@ def open_labels(path: Path, folder: Path, *, licence: str, basis: str, own: Sequ
             )
         return LabelStore.open(path)
     rights = check_rights(licence, basis)
-    store = LabelStore.open(folder / "store", create=True)
-    digest = sha256_of(path) if path.is_file() else ""
-    if all(file["sha256"] != digest for entry in store.imports() for file in entry["files"]):
+    digest = sha256_of(path)[:12] if path.is_file() else "missing"
+    store = LabelStore.open(folder / f"store-{digest}", create=True)
+    imports = store.imports()
+    # The record is written before the rows, and a kill may come between.
+    if not imports or len(store.rows()) != imports[-1]["rows_of_store"]:
         import_files(store, [path], ImportOptions(rights=rights, own=tuple(own)), check_rows)
+    for refusal in store.imports()[-1]["refusals"]:
+        tell(f"refused: {refusal['file']} line {refusal['line']}: {refusal['reason']}")
     return store
 
 
-def read_team(store: LabelStore, spec: StartSpec, *, new: Collection[str]) -> TeamRows:
+def read_team(store: LabelStore, spec: StartSpec, *, learned: Collection[str]) -> TeamRows:
     """Read a store.
 
     Args:
         store: The team's label store.
         spec: Shares to hold back.
-        new: Labels that the start bundle does not have.
+        learned: Labels that the start bundle does not have, or that are defined anew.
 
     Raises:
-        DataError: A gate is not passed, or a new label has too few rows to be learned.
+        DataError: A gate is not passed, a label has too few rows to be learned, or a split is left without rows.
     """
     rows = store.rows()
     gated = check_rows([Placed(ROWS, line, row) for line, row in enumerate(rows, 1)])
@@ -93,7 +107,9 @@ def read_team(store: LabelStore, spec: StartSpec, *, new: Collection[str]) -> Te
     known = [(split, record) for split, record in found if record.labels or record.soft]
     records = assign_splits([record for _, record in known], [split for split, _ in known], spec)
     labels = _counts(records)
-    _check_enough(labels, new)
+    _check_enough(labels, learned)
+    if lacking := [split for split in ("train", "dev", HELD) if all(record.split != split for record in records)]:
+        raise DataError("team_split", f"No row is left for '{lacking[0]}'; name other rows 'split', or name none.")
     report = {
         "rows": len(rows),
         "undecided": len(rows) - len(records),
@@ -119,14 +135,14 @@ def _counts(records: Sequence[Record]) -> dict[str, dict[str, int]]:
     return {label: {"positive": yes[label], "negative": known[label] - yes[label]} for label in sorted(known)}
 
 
-def _check_enough(labels: dict[str, dict[str, int]], new: Collection[str]) -> None:
-    for label in sorted(new):
+def _check_enough(labels: dict[str, dict[str, int]], learned: Collection[str]) -> None:
+    for label in sorted(learned):
         counts = labels.get(label, {"positive": 0, "negative": 0})
         if min(counts.values()) < LEAST:
             raise DataError(
                 "team_too_few",
-                f"'{label}' has {counts['positive']} flagged and {counts['negative']} other rows; a new label needs at "
-                f"least {LEAST} of each: label more, 'fineline labels suggest' finds them.",
+                f"'{label}' has {counts['positive']} flagged and {counts['negative']} other rows; a label that is new "
+                f"or defined anew needs {LEAST} of each: label more, 'fineline labels suggest' finds them.",
             )
     if not any(min(counts.values()) >= LEAST for counts in labels.values()):
         raise DataError(
@@ -141,19 +157,20 @@ def assign_splits(records: Sequence[Record], given: Sequence[str], spec: StartSp
     Args:
         records: The rows.
         given: Split that the team names for each, ``""`` where it leaves it open. Where a team names rows of a split,
-            no others are taken for it.
+            no others are taken for it; where it leaves none open, those named ``train`` are what others are taken from.
         spec: Shares of ``test`` and ``dev``.
 
     Returns:
         The rows with their splits, in their order.
     """
     units: dict[str, list[int]] = defaultdict(list)
-    for place, record in enumerate(records):
-        units[record.pair or cached_key(record.text)].append(place)
+    for place, key in enumerate(_unit_keys(records)):
+        units[key].append(place)
+    free = {""} if "" in given else {"train"}
     strata = sorted(
         (_stratum([records[place] for place in places]), hashlib.sha256(key.encode()).hexdigest(), key)
         for key, places in units.items()
-        if not any(given[place] for place in places)
+        if all(given[place] in free for place in places)
     )
     held = 0.0 if HELD in given else spec.held
     dev = 0.0 if "dev" in given else spec.dev
@@ -166,6 +183,23 @@ def assign_splits(records: Sequence[Record], given: Sequence[str], spec: StartSp
             splits[key] = "dev"
     chosen = {place: splits[key] for key, places in units.items() for place in places}
     return [replace(record, split=chosen[place]) for place, record in enumerate(records)]
+
+
+def _unit_keys(records: Sequence[Record]) -> list[str]:
+    """One key for all rows that share a pair or a text, and for those that share one with these."""
+    joined: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while (above := joined.get(key, key)) != key:
+            key = above
+        return key
+
+    texts = [f"text {cached_key(record.text)}" for record in records]
+    for record, text in zip(records, texts, strict=True):
+        if record.pair:
+            one, other = sorted((root(f"pair {record.pair}"), root(text)))
+            joined[other] = one
+    return [root(text) for text in texts]
 
 
 def _stratum(unit: Sequence[Record]) -> tuple[str, str]:

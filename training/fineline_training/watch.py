@@ -94,7 +94,9 @@ class Watch:
         labels, mixture = self.examples.labels, ~self._team
         known = labels[mixture][:, self._anchored]
         chances = calibrated(logits[mixture][:, self._anchored], self._calibration)
-        lawful = (known == 0).all(axis=1)
+        # A label of which the mixture knows nothing, such as an earlier team's, does not say which rows are lawful.
+        told = (known >= 0).any(axis=0)
+        lawful = (known[:, told] == 0).all(axis=1) & told.any()
         flagged = float((chances[lawful] >= self._limits).any(axis=1).mean()) if lawful.any() else 0.0
         kept = mean_precision(logits[mixture], labels[mixture], self._anchored)
         within = True

@@ -1,5 +1,6 @@
 """``fineline train``: a recipe from data to bundle, or a bundle and a team's rows to a better one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,7 @@ def train(
 
         plain = Run(loaded, folder, mirror=find_mirror(mirror))
         plain.all()
-        if fp16:
+        if fp16 and plain.processes.is_main_process:
             add_fp16(plain)
         plain.tell(f"bundle written: {folder / 'bundle'}")
         return
@@ -65,10 +66,10 @@ def train(
 
     own = read_own_labels(own_label or ())
     with processes().main_process_first():
-        store = open_labels(labels, folder, licence=licence, basis=basis, own=own)
+        store = open_labels(labels, folder, licence=licence, basis=basis, own=own, tell=partial(typer.echo, err=True))
     bundle = load_bundle(None if start == "default" else start)
     more = Retrain(loaded, folder, start=bundle, store=store, own_labels=own, mirror=find_mirror(mirror))
     more.all()
-    if fp16:
+    if fp16 and more.processes.is_main_process:
         add_fp16(more)
     more.tell(f"bundle written: {folder / 'bundle'}, learning curves: {folder / 'curves.svg'}")

@@ -6,7 +6,7 @@ how). A review goes to a row that one person alone flagged, or on which the vote
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fineline.errors import DataError
@@ -30,6 +30,7 @@ class Assignment:
         review: Rows dealt for a review.
         left: Rows for which nobody, or one person too few, was free.
         refused: Rows of the file of texts that could not be read.
+        known: Texts of the file that are in the store or were dealt before.
     """
 
     record: Path
@@ -39,6 +40,7 @@ class Assignment:
     review: int
     left: int
     refused: list[Refusal]
+    known: int
 
 
 def read_texts(path: Path) -> tuple[list[LabelledRow], list[Refusal]]:
@@ -132,7 +134,11 @@ def assign(
     fresh, refused = read_texts(texts) if texts else ([], [])
     stored = {row.id: row for row in store.rows()}
     held = tasks.holders(store)
-    fresh = [row for row in fresh if row.id not in stored and row.id not in held]
+    given = len(fresh)
+    there = {(row.text, row.context) for row in stored.values()}
+    fresh = [_renamed(row, stored.get(row.id)) for row in fresh if (row.text, row.context) not in there]
+    fresh = [row for row in fresh if row.id not in held]
+    known = given - len(fresh)
     rows = stored | {row.id: row for row in fresh}
     no_one: frozenset[str] = frozenset()
     answers = {key: _answers(row, labels, held.get(key, no_one)) for key, row in rows.items()}
@@ -156,6 +162,7 @@ def assign(
             "people have not seen; give --texts, or other people.",
         )
     first = len({key for given in labelling.rows.values() for key in given if key not in stored})
+    counts = {"file": texts.name if texts else "", "new": len(fresh), "known": known, "refused": len(refused)}
     record = store.write_record(
         "assign",
         {
@@ -164,7 +171,7 @@ def assign(
             "double": double,
             "rows": len(rows),
             "two_answers": sum(count > 1 for count in answers.values()),
-            "texts": {"file": texts.name, "new": len(fresh), "refused": len(refused)} if texts else None,
+            "texts": counts if texts else None,
             "dealt": {tasks.LABEL: labelling.rows, tasks.REVIEW: review.rows},
             "nobody_free": sorted({*labelling.left, *review.left}),
         },
@@ -177,7 +184,13 @@ def assign(
         review=sum(map(len, review.rows.values())),
         left=len({*labelling.left, *review.left}),
         refused=refused,
+        known=known,
     )
+
+
+def _renamed(row: LabelledRow, other: LabelledRow | None) -> LabelledRow:
+    """A row whose id stands at another text in the store, under the id that its text gives it."""
+    return replace(row, id=row_id(row.text, row.context)) if other else row
 
 
 def _with(taken: Mapping[str, frozenset[str]], dealt: Dealt) -> dict[str, frozenset[str]]:

@@ -4,13 +4,17 @@ A model's suggestion or prediction is nobody's vote and stays behind, and so do 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fineline_training.labels.mapping import FieldMap, answer, person, wide
-from fineline_training.labels.votes import LabelledRow, parse_labelled
+from fineline_training.labels.votes import LabelledRow, parse_labelled, row_id
+from fineline_training.personal import find_personal
 from fineline_training.rowfiles import RowError
 
 SUBMITTED = "submitted"
+_LONGEST_NAME = 60
+"""Characters of what may be the name of a source or a language, and not a text."""
 _KEPT = ("source", "pair", "split", "soft", "meta")
 
 
@@ -36,7 +40,12 @@ def _row(values: Mapping[str, Any], context: Context, **said: Any) -> LabelledRo
     named = {name: values.get(getattr(fields, name)) for name in ("text", "context", "id", "lang")}
     if isinstance(named["id"], float) and named["id"].is_integer():
         named["id"] = int(named["id"])
-    return parse_labelled({**named, **said}, ids=context.ids, source=context.source)
+    row = parse_labelled({**named, **said}, ids=context.ids, source=context.source)
+    for name in ("source", "lang"):
+        value = getattr(row, name)
+        if len(value) > _LONGEST_NAME or find_personal(value):
+            raise RowError(f"'{name}' is no short name; records hold it, so rename that field")
+    return replace(row, id=row_id(row.text, row.context)) if find_personal(row.id) else row
 
 
 def flat(row: Mapping[str, Any], context: Context) -> LabelledRow:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fineline_training.labels.team_gates import Placed
-from fineline_training.labels.votes import LabelledRow
+from fineline_training.labels.votes import SET_ASIDE, LabelledRow
 from fineline_training.records import UNDETERMINED
 
 ANOTHER_TEXT = "its id stands at another text"
@@ -95,8 +95,14 @@ def _contradictions(members: Sequence[_Member]) -> dict[int, Conflict]:
 def _merged(row: LabelledRow, more: LabelledRow) -> LabelledRow:
     """One row with the votes of both; what else they say comes from the first that says it."""
     votes = {name: dict(given) for name, given in row.votes.items()}
+    answered = set(more.labels) - set(row.labels)
     for name, given in more.votes.items():
+        answered |= given.keys() - votes.get(name, {}).keys()
         votes[name] = votes.get(name, {}) | dict(given)
+    meta = {**more.meta, **row.meta}
+    if row.set_aside & answered:
+        # Somebody looked at what was set aside: it counts as any other row does.
+        meta[SET_ASIDE] = ",".join(sorted(row.set_aside - answered))
     return replace(
         row,
         lang=more.lang if row.lang == UNDETERMINED else row.lang,
@@ -105,7 +111,7 @@ def _merged(row: LabelledRow, more: LabelledRow) -> LabelledRow:
         soft={**row.soft, **more.soft},
         pair=row.pair or more.pair,
         split=row.split or more.split,
-        meta={**more.meta, **row.meta},
+        meta=meta,
     )
 
 

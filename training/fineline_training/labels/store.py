@@ -49,7 +49,7 @@ class LabelStore:
         if not settings.exists():
             if not create:
                 raise DataError("store_missing", f"{path}: no label store; make it with 'fineline labels import'.")
-            if path.exists() and (not path.is_dir() or any(entry.name != LOCK for entry in path.iterdir())):
+            if path.exists() and (not path.is_dir() or not all(entry.name.startswith(".") for entry in path.iterdir())):
                 raise DataError("store_taken", f"{path}: holds something else than a label store; name a new folder.")
             return cls(path, ())
         try:

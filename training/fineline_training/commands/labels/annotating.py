@@ -99,6 +99,8 @@ def assign(
     )
     for refusal in done.refused:
         typer.echo(f"{refusal.file} line {refusal.line}: {refusal.reason}", err=True)
+    if done.known:
+        typer.echo(f"{done.known} texts are in the store or were dealt before, and are left out")
     typer.echo(f"{done.first} new rows, {done.second} second answers, {done.review} reviews; nobody free: {done.left}")
     for file in (*done.files, done.record):
         typer.echo(str(file))
