@@ -98,6 +98,25 @@ def test_the_new_bundle_knows_the_new_label_and_serves(finished, tiny_bundle):
     assert OWN in cure.flagged
 
 
+def test_a_second_team_leaves_the_label_of_the_first_as_it_was(finished, own_table, tmp_path):
+    other = LabelStore.open(tmp_path / "store", create=True)
+    other.define([own_label(own_table | {"id": "herb_advert"}, "own")])
+    rows = [
+        dataclasses.replace(row, votes={n: {"herb_advert": v[OWN]} for n, v in row.votes.items()})
+        for row in team_rows()
+    ]
+    other.add(rows, {"licence": "own work", "basis": "contract", "files": [], "new": len(rows)})
+    start = load_bundle(finished / "bundle")
+    run = Retrain(RECIPE, tmp_path / "run", start=start, store=other, console=Console(file=io.StringIO()))
+    run.all()
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.meta.labels == (*start.meta.labels, "herb_advert")
+    assert bundle.meta.calibration[OWN] == start.meta.calibration[OWN]
+    assert {name: table[OWN] for name, table in bundle.meta.thresholds.items()} == {
+        name: table[OWN] for name, table in start.meta.thresholds.items()
+    }
+
+
 def test_the_manifest_says_where_it_came_from_and_no_text(finished, tiny_bundle):
     manifest = load_bundle(finished / "bundle").meta.manifest
     assert manifest["start"]["model"] == "tiny@0.0.1"
