@@ -1,5 +1,6 @@
 """The parts together: keys, appeals, the console, pages of other origins, and a failure in the middle of a request."""
 
+import json
 import logging
 
 import pytest
@@ -12,7 +13,7 @@ from fineline.server.app import create_app
 from fineline.server.feedback_settings import FeedbackSettings
 from fineline.server.keys import AuthSettings, Scope, new_key, write_keys
 from fineline.server.models import ModelSlot
-from fineline.server.settings import CorsSettings, ListenSettings, ServerSettings
+from fineline.server.settings import CorsSettings, LimitSettings, ListenSettings, ServerSettings
 
 MARKER = "zebrawhisper"
 JUDGING = ("/v1/moderations", "/v1/classify", "/v2/models/tiny/infer")
@@ -84,6 +85,19 @@ def test_every_route_that_judges_asks_for_its_key_and_charges_it(keyed, post, pa
     assert int(refused.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("path", JUDGING)
+def test_what_is_refused_is_not_charged(make_app, post, tmp_path, path):
+    key, entry = new_key("one", [Scope.JUDGE], characters_per_minute=40)
+    write_keys(tmp_path / "keys.toml", [entry])
+    limits = LimitSettings(max_characters=20)
+    with TestClient(make_app(auth=AuthSettings(keys=str(tmp_path / "keys.toml")), limits=limits)) as client:
+        header = {"authorization": f"Bearer {key}"}
+        long = json.loads(json.dumps(body_for(path)).replace("anyone", "x" * 30))
+        for _ in range(3):
+            assert post(client, path, long, **header).status_code == 413
+        assert post(client, path, body_for(path), **header).status_code == 200
+
+
 def test_admin_routes_ask_for_theirs(keyed):
     client, keys = keyed
     for method, path in (("POST", "/admin/reload"), ("GET", "/admin/model")):
@@ -113,6 +127,17 @@ def test_only_named_origins_may_call(make_app):
         other = client.options("/v1/classify", headers=asks | {"origin": "https://example.com"})
     assert named.headers["access-control-allow-origin"] == "https://example.org"
     assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_page_of_a_named_origin_can_read_a_refusal(make_app):
+    settings = {"cors": CorsSettings(origins=("https://example.org",)), "limits": LimitSettings(max_body=10)}
+    with TestClient(make_app(**settings)) as client:
+        refused = client.post("/v1/classify", json={"input": "a text"}, headers={"origin": "https://example.org"})
+    assert refused.status_code == 413
+    assert refused.headers["access-control-allow-origin"] == "https://example.org"
+
+
+def test_no_origin_is_named_by_default(make_app):
     with TestClient(make_app()) as client:
         none = client.get("/v1/model", headers={"origin": "https://example.org"})
     assert not [name for name in none.headers if name.startswith("access-control")]

@@ -9,7 +9,7 @@ pytest.importorskip("fastapi")
 
 import uvicorn
 
-from fineline.server.connections import patient_protocol
+from fineline.server.connections import patient_protocol, patient_streams
 
 PATIENCE = 0.4
 GET = b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -19,8 +19,15 @@ BIG = 32 * 2**20
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
+        if scope["path"] == "/big":
+            await send({"type": "websocket.send", "text": "x" * BIG})
+            return
         await asyncio.sleep(3 * PATIENCE)
         await send({"type": "websocket.send", "text": "late"})
+        return
+    if scope["path"] == "/refused":
+        await send({"type": "http.response.start", "status": 429, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
         return
     if scope["path"] == "/slow":
         await asyncio.sleep(2 * PATIENCE)
@@ -36,7 +43,10 @@ def served(talk, patience=PATIENCE):
     async def scene():
         stalled = []
         protocol = patient_protocol(patience, lambda: stalled.append(True))
-        config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
+        streams = patient_streams(patience, lambda: stalled.append(True))
+        config = uvicorn.Config(
+            app, port=0, http=protocol, ws=streams, lifespan="off", log_config=None, timeout_keep_alive=30
+        )
         server = uvicorn.Server(config)
         config.load()
         server.lifespan = config.lifespan_class(config)
@@ -145,5 +155,40 @@ def test_a_websocket_is_left_alone():
         async with connect(f"ws://127.0.0.1:{port}/") as stream:
             assert await stream.recv() == "late"
         assert not stalled
+
+    served(talk)
+
+
+def test_the_rest_of_a_refused_body_is_no_header():
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        writer.write(b"POST /refused HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n")
+        assert b"429" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"late")
+        await asyncio.sleep(2 * PATIENCE)
+        writer.write(GET)
+        assert b"200" in await reader.readuntil(b"\r\n\r\n")
+        assert not stalled
+        await closed(writer)
+
+    served(talk)
+
+
+def test_a_stream_that_nobody_reads_is_given_up():
+    pytest.importorskip("websockets")
+
+    async def talk(port, stalled):
+        _, writer = await opened(port)
+        writer.transport.pause_reading()
+        writer.write(
+            b"GET /big HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+        )
+        for _ in range(300):
+            if stalled:
+                break
+            await asyncio.sleep(0.1)
+        assert stalled
+        await closed(writer)
 
     served(talk)

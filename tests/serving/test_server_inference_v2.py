@@ -222,3 +222,27 @@ def test_an_answer_names_the_model_that_gave_it(make_app, post, classifier_fp32,
         finally:
             slot._model = first
             other.batcher.close()
+
+
+def test_an_id_of_any_characters_comes_back(client, post):
+    response = client.post(
+        "/v2/models/tiny/infer",
+        content=json.dumps({"id": "\ud800", "inputs": [tensor(["a"])]}),
+        headers={"content-type": "application/json"},
+    )
+    assert response.status_code == 200
+    assert json.loads(response.content)["id"] == "\ud800"
+
+
+def test_what_was_begun_before_the_stop_is_answered(make_app, post, classifier_fp32):
+    app = make_app(classifier_fp32)
+    with TestClient(app) as client:
+        service = app.state.service
+        use = service.slot.use
+
+        def used():
+            service.drain.stopping = True  # after the edge let the request in
+            return use()
+
+        service.slot.use = used
+        assert post(client, "/v2/models/tiny/infer", {"inputs": [tensor(["a"])]}).status_code == 200

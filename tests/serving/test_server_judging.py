@@ -274,3 +274,11 @@ def test_the_stages_are_timed(classifier):
     for stage in ("tokenise", "wait", "run", "answer"):
         assert registry.get_sample_value("fineline_stage_seconds_count", {"stage": stage}) >= 1
     assert registry.get_sample_value("fineline_batch_windows_sum") == sum(map(len, classifier.encode(TEXTS)))
+
+
+def test_requests_that_judge_nothing_leave_room(own):
+    async def test(judge):
+        with judge.slot.use(), judge.slot.use(), judge.slot.use():
+            assert len(await judge.judge(["a"])) == 1
+
+    run(test, own, max_requests=2)

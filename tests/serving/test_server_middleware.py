@@ -98,6 +98,14 @@ def test_a_body_over_the_limit_is_refused_and_thrown_away_not_held():
     assert client.read == 53, "the sender must be let finish, or it reads a reset instead of the refusal"
 
 
+@pytest.mark.parametrize("headers", [[("transfer-encoding", "chunked")], [("content-length", "9")]])
+def test_a_method_that_needs_no_body_may_not_bring_more_than_others(headers):
+    client = Client(part(b"abc", True), part(b"abc", True), part(b"abc"), headers=headers)
+    client.scope["method"] = "GET"
+    serve(echo, client, max_body=4)
+    assert (client.status, client.error["code"]) == (413, "body_too_large")
+
+
 def test_an_endless_body_is_not_read_for_ever(monkeypatch):
     monkeypatch.setattr("fineline.server.intake._LINGER", 0.1)
 
@@ -370,6 +378,7 @@ def test_while_it_stops_new_requests_are_sent_elsewhere():
     assert (client.status, client.error["code"]) == (503, "stopping")
     assert client.headers["connection"] == "close"
     assert client.headers["retry-after"] == "1"
+    assert client.read == 1, "a sender that is not let finish reads a reset instead of the refusal"
 
 
 def test_while_it_stops_no_websocket_opens():

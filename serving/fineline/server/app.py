@@ -79,6 +79,16 @@ def create_app(settings: ServerSettings, slot: ModelSlot) -> FastAPI:
         app.include_router(routes(service))
     if ids:
         app.include_router(appeal_routes(settings.feedback, ids, slot.label_ids))
+    app.add_middleware(
+        Edge,
+        limits=settings.limits,
+        metrics=service.metrics,
+        drain=service.drain,
+        log=settings.log.access,
+        check=lambda connection: app.state.guard.recognise(connection),
+        check_room=slot.check_room,
+    )
+    # Around the edge: a page of a named origin must be able to read that it is refused, and when to come back.
     if settings.cors.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -94,13 +104,4 @@ def create_app(settings: ServerSettings, slot: ModelSlot) -> FastAPI:
             ],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.add_middleware(
-        Edge,
-        limits=settings.limits,
-        metrics=service.metrics,
-        drain=service.drain,
-        log=settings.log.access,
-        check=lambda connection: app.state.guard.recognise(connection),
-        check_room=slot.check_room,
-    )
     return app

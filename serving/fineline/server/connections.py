@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -35,6 +37,12 @@ def patient_protocol(seconds: float, stalled: Callable[[], None]) -> type[H11Pro
             answering = self.cycle is not None and not self.cycle.response_complete
             if answering or self.transport.is_closing() or self.transport.get_protocol() is not self:
                 self._stop_waiting()  # a request, the end, or a WebSocket
+            elif self.cycle is not None and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+                self._stop_waiting()  # the rest of a body that was refused unread: nothing has begun
+                self._unset_keepalive_if_required()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
             else:
                 self._begun = True
                 self._wait_for_header()
@@ -81,3 +89,25 @@ def patient_protocol(seconds: float, stalled: Callable[[], None]) -> type[H11Pro
                 self.transport.abort()
 
     return PatientProtocol
+
+
+def patient_streams(seconds: float, stalled: Callable[[], None]) -> type[WebSocketsSansIOProtocol]:
+    """Uvicorn's WebSockets, with an end to the patience after a conversation: closing waits for the client to read.
+
+    Args:
+        seconds: The patience.
+        stalled: Called for each connection that is closed.
+    """
+
+    class PatientStreams(WebSocketsSansIOProtocol):
+        async def run_asgi(self) -> None:
+            await super().run_asgi()
+            if not self.disconnected:
+                self.loop.call_later(seconds, self._give_up)
+
+        def _give_up(self) -> None:
+            if not self.disconnected:
+                stalled()
+                self.transport.abort()
+
+    return PatientStreams

@@ -45,7 +45,9 @@ def _checked(meta: BundleMeta, name: str, version: str | None) -> BundleMeta:
 
 
 def _named(service: Service, name: str, version: str | None) -> BundleMeta:
-    return _checked(ready_model(service).classifier.bundle.meta, name, version)
+    # Not ``ready_model``: what was begun before the server was told to stop is answered.
+    with service.slot.use() as model:
+        return _checked(model.classifier.bundle.meta, name, version)
 
 
 def _metadata(meta: BundleMeta) -> dict[str, Any]:
@@ -114,8 +116,9 @@ def inference_routes(service: Service) -> APIRouter:
         length = int(given) if given is not None else None
         body, binary = await asyncio.to_thread(parse_infer, await request.body(), length, most)
         texts, contexts = read_texts(body, binary, most)
-        caller.charge(sum(map(len, texts)) + sum(len(context or "") for context in contexts or ()))
-        judged = await service.judge.judged(texts, contexts, policy=_policy(body), deadline=deadline_of(request))
+        judged = await service.judge.judged(
+            texts, contexts, policy=_policy(body), deadline=deadline_of(request), charge=caller.charge
+        )
         # Another model may have taken the place of the one that was there when the request came.
         meta = _checked(judged.bundle.meta, model, version)
 

@@ -16,8 +16,15 @@ from fineline.server.settings import LimitSettings
 _SMALL = 2**16
 """Bytes of a body that is read whoever sends it."""
 
+_WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 _LINGER = 2.0
 """Seconds in which a body that is refused is thrown away, so that its sender reads the refusal, not a reset."""
+
+
+def brings_body(scope: Scope) -> bool:
+    """Whether a request has a body; one of a method that needs none may bring it all the same."""
+    headers = Headers(scope=scope)
+    return scope["method"] in _WITH_BODY or "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 class SlowBodyError(HttpError):
@@ -60,7 +67,8 @@ class Intake:
                     await self._read(scope, receive, parts)
             except TimeoutError:
                 raise SlowBodyError("slow_body", "The body did not arrive in time.") from None
-            yield b"".join(parts)
+            parts[:] = [b"".join(parts)]  # kept beside it, the pieces would double what is held
+            yield parts[0]
         finally:
             self.held -= sum(map(len, parts))
 
@@ -68,9 +76,7 @@ class Intake:
         """Read a body, refused as soon as it is over a limit, whatever its headers say."""
         headers = Headers(scope=scope)
         told = headers.get("content-length", "")
-        # Who asks first has not begun to send, so there is no rest to throw away.
-        rest = headers.get("expect", "").lower() != "100-continue"
-        size, more = 0, True
+        rest, size, more = True, 0, True
         try:
             if not told.isdigit() or int(told[:19]) > _SMALL:
                 # Before it is read: strangers must not fill the memory that bodies may take.
@@ -91,7 +97,7 @@ class Intake:
                 parts.append(part)
         except HttpError:
             if rest:
-                await self._discard(receive)
+                await self.discard(scope, receive)
             raise
 
     def _bound(self, size: int) -> None:
@@ -99,7 +105,10 @@ class Intake:
             message = f"The body is larger than {self._limits.max_body} bytes; send fewer or shorter texts."
             raise TooLongError("body_too_large", message)
 
-    async def _discard(self, receive: Receive) -> None:
+    async def discard(self, scope: Scope, receive: Receive) -> None:
+        """Throw away what a client still sends, for a while."""
+        if not brings_body(scope) or Headers(scope=scope).get("expect", "").lower() == "100-continue":
+            return  # who asks first has not begun to send
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):
                 while (message := await receive())["type"] == "http.request" and message.get("more_body", False):

@@ -112,8 +112,18 @@ class Judge:
         policy: str | None = None,
         deadline: float | None = None,
         count: bool = True,
+        charge: Callable[[int], None] = lambda characters: None,
     ) -> Judged:
-        """As ``judge``, with the bundle that gave the verdicts; ``count`` is whether metrics count them."""
+        """As ``judge``, with the bundle that gave the verdicts.
+
+        Args:
+            texts: As for ``judge``.
+            contexts: As for ``judge``.
+            policy: As for ``judge``.
+            deadline: As for ``judge``.
+            count: Whether metrics count the verdicts.
+            charge: Called with the characters once nothing forbids to judge them; raises where the caller may not.
+        """
         if policy is not None:
             get_policy(policy)
         characters = self._measure(texts, contexts)
@@ -122,7 +132,12 @@ class Judge:
         try:
             self.slot.check_room()
             with self.slot.use() as model:
-                verdicts = await self._run(model, texts, contexts, policy, characters, due)
+                charge(characters)
+                model.judging += 1
+                try:
+                    verdicts = await self._run(model, texts, contexts, policy, characters, due)
+                finally:
+                    model.judging -= 1
                 bundle = model.classifier.bundle
         except OverloadError:
             self._metrics.overloads.inc()
@@ -197,10 +212,13 @@ class Judge:
             part = texts[low : low + _CHUNK]
             beside = contexts[low : low + _CHUNK] if contexts is not None else None
             size = sum(map(len, part)) + sum(len(context or "") for context in beside or ())
-            pool = self._long_pool if size > _LONG else self._pool
-            encode = partial(model.classifier.encode, part, beside)
-            encoded += await asyncio.get_running_loop().run_in_executor(pool, encode)
+            encoded += await self.tokenising(partial(model.classifier.encode, part, beside), size)
         return encoded
+
+    async def tokenising(self, call: Callable[[], _T], characters: int) -> _T:
+        """Make a call that tokenises so many characters, on a thread."""
+        pool = self._long_pool if characters > _LONG else self._pool
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     async def aside(self, call: Callable[[], _T], size: int) -> _T:
         """Make a call that works on so many windows or verdicts: on a thread if they are many."""

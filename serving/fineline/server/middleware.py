@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fineline.server.drain import Drain
 from fineline.server.faults import OverloadError
-from fineline.server.intake import GoneError, Intake
+from fineline.server.intake import GoneError, Intake, brings_body
 from fineline.server.judging import Usage, usage
 from fineline.server.logs import place_of
 from fineline.server.metrics import Metrics
@@ -31,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACE_STATE = re.compile(r"[\x20-\x7e]{1,512}")
-_WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 _ALWAYS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 """Answered while the server stops."""
 
@@ -92,10 +91,11 @@ class Edge:
     async def _serve(self, exchange: "_Exchange", receive: Receive) -> None:
         scope = exchange.scope
         if self._drain.stopping and scope["path"] not in _ALWAYS:
+            await self._intake.discard(scope, receive)
             await self._turn_away(exchange)
             return
         try:
-            if scope["method"] in _WITH_BODY:
+            if brings_body(scope):
                 if _judges(scope["path"]):
                     self._check_room()
                 async with self._intake.body(scope, receive) as body:

@@ -83,7 +83,7 @@ def load_model(path: Path | None, settings: EngineSettings) -> Loaded:
 
 
 class Model:
-    """A model in service: its classifier, the device it runs on, its batcher, and how many requests use it."""
+    """A model in service: its classifier, the device it runs on, its batcher, and the numbers of its requests."""
 
     def __init__(self, loaded: Loaded, settings: ServerSettings, metrics: Metrics) -> None:
         self.classifier = loaded.classifier
@@ -99,18 +99,18 @@ class Model:
             metrics=metrics,
         )
         # Even the shortest request has tokens, so more than these only wait.
-        self._most_users = settings.limits.max_requests or at_once
-        self.users = 0
+        self._most_judging = settings.limits.max_requests or at_once
+        self.users = self.judging = 0
         self.unused = asyncio.Event()
 
     def check_room(self) -> None:
         """Refuse what would be refused anyway, before its body is read: under overload that is most of the work.
 
         Raises:
-            OverloadError: The queue is full, or as many requests use the model as may.
+            OverloadError: The queue is full, or as many requests are judged or wait as may.
         """
         self.batcher.check_room()
-        if self.users >= self._most_users:
+        if self.judging >= self._most_judging:
             raise self.batcher.overload()
 
     async def retire(self) -> None:

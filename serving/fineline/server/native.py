@@ -23,8 +23,9 @@ def classify_routes(service: Service) -> APIRouter:
     ) -> JSONResponse:
         texts = [body.input] if isinstance(body.input, str) else body.input
         contexts = body.context if isinstance(body.context, list) else [body.context] * len(texts)
-        caller.charge(sum(map(len, texts)) + sum(len(context or "") for context in contexts))
-        judged = await service.judge.judged(texts, contexts, policy=body.policy, deadline=deadline_of(request))
+        judged = await service.judge.judged(
+            texts, contexts, policy=body.policy, deadline=deadline_of(request), charge=caller.charge
+        )
 
         def answer() -> JSONResponse:
             results = [

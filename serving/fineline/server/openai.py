@@ -38,8 +38,7 @@ def moderation_routes(service: Service) -> APIRouter:
         body: ModerationRequest, request: Request, caller: Annotated[Caller, Depends(require(Scope.JUDGE))]
     ) -> JSONResponse:
         texts = texts_of(body)
-        caller.charge(sum(map(len, texts)))
-        judged = await service.judge.judged(texts, deadline=deadline_of(request))
+        judged = await service.judge.judged(texts, deadline=deadline_of(request), charge=caller.charge)
         sources = category_sources(judged.bundle)
 
         def answer() -> JSONResponse:

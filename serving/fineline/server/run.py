@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fineline.errors import FinelineError
 from fineline.server.app import create_app
 from fineline.server.auth import Guard
-from fineline.server.connections import patient_protocol
+from fineline.server.connections import patient_protocol, patient_streams
 from fineline.server.document import write_document
 from fineline.server.logs import place_of, set_up_logging
 from fineline.server.memory import share_arenas
@@ -42,6 +42,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=patient_protocol(settings.limits.stall_seconds, app.state.service.metrics.stalled.inc),
+                ws=patient_streams(settings.limits.stall_seconds, app.state.service.metrics.stalled.inc),
                 host=settings.listen.host,
                 port=settings.listen.port,
                 log_config=None,

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -152,7 +153,8 @@ class _Conversation:
         self._caller.charge(given)
         with self._service.slot.use() as model:
             self._policy = get_policy(start.policy or model.classifier.policy).name
-            self._read_context = await asyncio.to_thread(context_end, model.classifier, start.context)
+            read = partial(context_end, model.classifier, start.context)
+            self._read_context = await self._service.judge.tokenising(read, given)
             name = model.classifier.bundle.model_id
         self._stream = TextStream(max_characters=self._limits.max_characters - given)
         await self._send("started", id=f"strm-{uuid.uuid4().hex}", model=name, policy=self._policy)

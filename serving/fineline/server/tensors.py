@@ -146,7 +146,7 @@ def _raw(datatype: str, data: list[Any]) -> bytes:
 
 def joined(content: dict[str, Any], binary: bytes) -> tuple[bytes, dict[str, str]]:
     """Body and headers of an answer."""
-    head = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    head = json.dumps(content, separators=(",", ":")).encode()
     if not binary:
         return head, {"content-type": "application/json"}
     headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
