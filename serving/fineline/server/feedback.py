@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from fineline.errors import ConfigError
@@ -26,6 +26,8 @@ from fineline.server.problems import ConflictError, NotFoundError, UnavailableEr
 _LOG = logging.getLogger(__name__)
 _DAY = 86_400
 _PAGE = 100
+_TRIES = 4
+"""Times that the tables are made: two of them and the row of their version may each meet another server's."""
 """Rows of one transaction."""
 _PATIENCE = 5.0
 """Seconds to wait for a locked SQLite file or a free connection."""
@@ -241,11 +243,14 @@ class FeedbackStore:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            self._prepare()
-        except DBAPIError:
-            # Another server made it between the look and the making; if not, this fails again.
-            self._prepare()
+        for left in reversed(range(_TRIES)):
+            try:
+                self._prepare()
+                break
+            except DBAPIError as error:
+                # Another server made a part between the look and the making. If it is not that, once more is enough.
+                if left < _TRIES - 1 and (not left or isinstance(error, OperationalError)):
+                    raise
         self._made = True
 
     def _prepare(self) -> None:
