@@ -13,6 +13,10 @@ from fineline.server.connections import patient_protocol, patient_streams
 
 PATIENCE = 0.4
 GET = b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n"
+UPGRADE = (
+    b"GET %b HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+)
 BIG = 32 * 2**20
 
 
@@ -180,15 +184,32 @@ def test_a_stream_that_nobody_reads_is_given_up():
     async def talk(port, stalled):
         _, writer = await opened(port)
         writer.transport.pause_reading()
-        writer.write(
-            b"GET /big HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
-        )
+        writer.write(UPGRADE % b"/big")
         for _ in range(300):
             if stalled:
                 break
             await asyncio.sleep(0.1)
         assert stalled
+        await closed(writer)
+
+    served(talk)
+
+
+def test_a_client_that_still_sends_is_let_finish_after_the_refusal():
+    pytest.importorskip("websockets")
+
+    async def talk(port, stalled):
+        reader, writer = await opened(port)
+        writer.write(UPGRADE % b"/")
+        assert b"101" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\xff" + BIG.to_bytes(8) + bytes(4))  # the head of a text message over the limit
+        frame = await reader.readexactly(4)
+        assert (frame[0], int.from_bytes(frame[2:4])) == (0x88, 1009)
+        for _ in range(5):
+            writer.write(bytes(2**16))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        writer.write_eof()
         await closed(writer)
 
     served(talk)

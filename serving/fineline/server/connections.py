@@ -7,6 +7,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+_LINGER = 2.0
+"""Seconds in which a client that was refused may go on sending."""
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -92,7 +94,10 @@ def patient_protocol(seconds: float, stalled: Callable[[], None]) -> type[H11Pro
 
 
 def patient_streams(seconds: float, stalled: Callable[[], None]) -> type[WebSocketsSansIOProtocol]:
-    """Uvicorn's WebSockets, with an end to the patience after a conversation: closing waits for the client to read.
+    """Uvicorn's WebSockets, which close neither too late nor too soon.
+
+    After a conversation closing waits for the client to read; that has an end. A client whose message is refused still
+    sends: what comes is thrown away for a while, or it would read a reset instead of the code that says why.
 
     Args:
         seconds: The patience.
@@ -100,6 +105,19 @@ def patient_streams(seconds: float, stalled: Callable[[], None]) -> type[WebSock
     """
 
     class PatientStreams(WebSocketsSansIOProtocol):
+        _refused = False
+
+        def data_received(self, data: bytes) -> None:
+            if not self._refused:
+                super().data_received(data)
+
+        def handle_parser_exception(self) -> None:
+            assert self.conn.close_sent is not None
+            self._refused = self.close_sent = True
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": self.conn.close_sent.code})
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_timer = self.loop.call_later(_LINGER, self.transport.close)
+
         async def run_asgi(self) -> None:
             await super().run_asgi()
             if not self.disconnected:
