@@ -98,6 +98,12 @@ def test_a_body_over_the_limit_is_refused_and_thrown_away_not_held():
     assert client.read == 53, "the sender must be let finish, or it reads a reset instead of the refusal"
 
 
+def test_who_asked_first_and_sends_too_much_is_let_finish():
+    client = Client(part(b"abc", True), part(b"abc", True), part(b"abc"), headers=[("expect", "100-continue")])
+    serve(echo, client, max_body=4)
+    assert (client.status, client.read) == (413, 3)
+
+
 @pytest.mark.parametrize("headers", [[("transfer-encoding", "chunked")], [("content-length", "9")]])
 def test_a_method_that_needs_no_body_may_not_bring_more_than_others(headers):
     client = Client(part(b"abc", True), part(b"abc", True), part(b"abc"), headers=headers)

@@ -27,6 +27,11 @@ def brings_body(scope: Scope) -> bool:
     return scope["method"] in _WITH_BODY or "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
+def sends_body(scope: Scope) -> bool:
+    """Whether a client sends a body unasked; who asks first has not begun, so there is nothing to throw away."""
+    return brings_body(scope) and Headers(scope=scope).get("expect", "").lower() != "100-continue"
+
+
 class SlowBodyError(HttpError):
     """The body is not there in time."""
 
@@ -76,7 +81,7 @@ class Intake:
         """Read a body, refused as soon as it is over a limit, whatever its headers say."""
         headers = Headers(scope=scope)
         told = headers.get("content-length", "")
-        rest, size, more = True, 0, True
+        rest, size, more = sends_body(scope), 0, True
         try:
             if not told.isdigit() or int(told[:19]) > _SMALL:
                 # Before it is read: strangers must not fill the memory that bodies may take.
@@ -97,7 +102,7 @@ class Intake:
                 parts.append(part)
         except HttpError:
             if rest:
-                await self.discard(scope, receive)
+                await self.discard(receive)
             raise
 
     def _bound(self, size: int) -> None:
@@ -105,10 +110,8 @@ class Intake:
             message = f"The body is larger than {self._limits.max_body} bytes; send fewer or shorter texts."
             raise TooLongError("body_too_large", message)
 
-    async def discard(self, scope: Scope, receive: Receive) -> None:
+    async def discard(self, receive: Receive) -> None:
         """Throw away what a client still sends, for a while."""
-        if not brings_body(scope) or Headers(scope=scope).get("expect", "").lower() == "100-continue":
-            return  # who asks first has not begun to send
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):
                 while (message := await receive())["type"] == "http.request" and message.get("more_body", False):

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fineline.server.drain import Drain
 from fineline.server.faults import OverloadError
-from fineline.server.intake import GoneError, Intake, brings_body
+from fineline.server.intake import GoneError, Intake, brings_body, sends_body
 from fineline.server.judging import Usage, usage
 from fineline.server.logs import place_of
 from fineline.server.metrics import Metrics
@@ -91,7 +91,8 @@ class Edge:
     async def _serve(self, exchange: "_Exchange", receive: Receive) -> None:
         scope = exchange.scope
         if self._drain.stopping and scope["path"] not in _ALWAYS:
-            await self._intake.discard(scope, receive)
+            if sends_body(scope):
+                await self._intake.discard(receive)
             await self._turn_away(exchange)
             return
         try:
