@@ -5,9 +5,11 @@ A name is ``<part>/<slice>/<metric>``: ``cold/slice=anti_bias/lawful_flagged``, 
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from fineline_eval.banks import ALL, BankKind, Banks
 from fineline_eval.bias import Bias
-from fineline_eval.metrics import Metric
+from fineline_eval.metrics import Metric, share
 from fineline_eval.reliability import ReliabilityReport
 from fineline_eval.report import Authored, Report, SuiteResult, reading_manifest
 
@@ -87,7 +89,8 @@ def _parity(report: Report) -> Named:
         for gap in parity["int8"]:
             yield f"parity/lang={gap['lang']}/logit_gap", plain(gap["mean"], gap["rows"])
         for row in parity.get("decisions", ()):
-            yield f"parity/lang={row['lang']}/same_flags", plain(row["same"], row["rows"])
+            same = np.arange(row["rows"]) < round(row["same"] * row["rows"])
+            yield f"parity/lang={row['lang']}/same_flags", share(same, [str(place) for place in range(len(same))])
 
 
 def report_measures(report: Report) -> dict[str, Metric]:
