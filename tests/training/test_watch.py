@@ -32,7 +32,8 @@ TEAM = np.array([False] * 4 + [True] * 4)
 def watch(spec: StartSpec = SPEC, labels: np.ndarray = LABELS) -> Watch:
     none = np.zeros(labels.shape, dtype=np.bool_)
     examples = Examples(windows=[], labels=labels, any_of=none, pairs=np.full(len(labels), -1))
-    return Watch(examples, team=TEAM, bundle=BUNDLE, anchored=[0, 1], spec=spec)
+    before = logits([0, 0, 0, 0])[:, :2]
+    return Watch(examples, team=TEAM, bundle=BUNDLE, anchored=[0, 1], before=before, spec=spec)
 
 
 def logits(new: list[float], lawful: float = -5.0, insult: float = 5.0) -> np.ndarray:
@@ -45,10 +46,12 @@ def logits(new: list[float], lawful: float = -5.0, insult: float = 5.0) -> np.nd
 
 def test_a_check_tells_gain_what_is_kept_and_lawful_text_flagged():
     found = watch().measure(0.5, logits([3, -1, 1, -2]))
-    assert found == Check(done=0.5, gain=pytest.approx((1 + 2 / 3) / 2), kept=1.0, lawful_flagged=0.0, within=True)
+    gain = pytest.approx((1 + 2 / 3) / 2)
+    assert found == Check(done=0.5, gain=gain, kept=1.0, lawful_flagged=0.0, moved=0.0, within=True)
     worse = watch().measure(0.5, logits([3, 2, 1, 0], lawful=5.0, insult=-4.0))
     assert worse.gain == 1.0
     assert worse.lawful_flagged == 0.5
+    assert worse.moved == 0.5
     assert worse.kept == pytest.approx((0.5 + 1) / 2)
 
 
@@ -80,6 +83,21 @@ def test_of_equal_states_the_first_is_kept_and_patience_ends():
     ):
         assert seen.note(seen.measure(0, logits(new))) is better
         assert seen.over is over
+
+
+def test_of_states_as_good_as_the_best_the_one_that_moved_least_is_kept():
+    def check(gain: float, moved: float, within: bool = True) -> Check:
+        return Check(done=0.0, gain=gain, kept=1.0, lawful_flagged=0.0, moved=moved, within=within)
+
+    states = [check(0.5, 0.0), check(0.965, 0.02), check(0.975, 0.05), check(0.98, 0.2), check(0.98, 0.0, within=False)]
+    seen = watch()
+    for state in (*states, check(0.972, 0.04)):
+        seen.note(state)
+    assert seen.best is seen.checks[-1], "0.965 is more than the slack below 0.98, 0.98 moved more"
+    small = watch()
+    for state in (check(0.97, 0.0), check(0.974, 0.3)):
+        small.note(state)
+    assert small.best is small.checks[1], "any gain is better than none"
 
 
 def test_the_history_can_be_put_back():
@@ -122,7 +140,8 @@ def test_shares_count_as_the_majority_and_ties_not_at_all():
 
 def test_curves_show_every_check_and_the_state_that_was_kept():
     checks = [
-        Check(done=0.5 * i, gain=0.1 * i, kept=0.9 - 0.01 * i, lawful_flagged=0.03, within=i != 3) for i in range(4)
+        Check(done=0.5 * i, gain=0.1 * i, kept=0.9 - 0.01 * i, lawful_flagged=0.03, moved=0.0, within=i != 3)
+        for i in range(4)
     ]
     svg = draw_curves(checks, checks[2])
     ElementTree.fromstring(svg)

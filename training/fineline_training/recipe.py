@@ -114,6 +114,7 @@ class StartSpec:
         watched: Development rows of the original mixture that are judged at a check.
         lawful_slack: How much more lawful text of the original mixture may be flagged than by the bundle.
         precision_slack: How much average precision its labels may lose there.
+        gain_slack: Gains in average precision that differ by less are equal: a few development rows do not tell more.
     """
 
     layers: int = 6
@@ -127,6 +128,7 @@ class StartSpec:
     watched: int = 1000
     lawful_slack: float = 0.015
     precision_slack: float = 0.01
+    gain_slack: float = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +200,7 @@ def _check_start(start: StartSpec, where: str) -> None:
     for name in ("layers", "least_rows", "most_repeats", "checks", "patience", "watched"):
         if getattr(start, name) < 1:
             raise ConfigError("recipe_value", f"{where}: start.{name} must be at least 1.")
-    for name in ("replay", "lawful_slack", "precision_slack"):
+    for name in ("replay", "lawful_slack", "precision_slack", "gain_slack"):
         if getattr(start, name) < 0:
             raise ConfigError("recipe_value", f"{where}: start.{name} may not be negative.")
     if min(start.held, start.dev) <= 0 or start.held + start.dev >= 1:

@@ -17,9 +17,10 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from fineline.bundle import TOKENIZER, Bundle
+from fineline.bundle import MODEL, TOKENIZER, Bundle
 from fineline.calibration import Calibration
 from fineline.encoding import Encoder
+from fineline.engine import Engine
 from fineline.files import write_text
 from fineline.taxonomy import Label, load_taxonomy
 from fineline.text import View
@@ -27,7 +28,7 @@ from fineline_training.backbone import WordTable
 from fineline_training.build import build_dataset
 from fineline_training.bundling import Bundling
 from fineline_training.curves import draw_curves
-from fineline_training.examples import encode_records
+from fineline_training.examples import encode_records, first_windows
 from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.judging import Judging
 from fineline_training.labels.store import LabelStore
@@ -207,6 +208,7 @@ class Retrain(Bundling):
             team=np.array([row.source == TEAM for row in watched], dtype=np.bool_),
             bundle=self.start,
             anchored=[column for column, label in enumerate(self.start.meta.labels) if label not in self.free],
+            before=Engine(self.start.path / MODEL, pad=self.encoder.pad).logits(first_windows(watched, self.encoder)),
             spec=self.spec,
         )
         fit = Fit(

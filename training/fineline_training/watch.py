@@ -2,8 +2,9 @@
 
 Several times an epoch the model judges development rows. Gain is the average precision on the labels that the team's
 rows are about. A state counts only within the gates: on rows of the original mixture no more lawful text is flagged and
-no label loses more average precision than the recipe allows, each against the state that the fit began with. The state
-with the highest gain within the gates is kept; after ``patience`` checks without a higher one the fit stops.
+no label loses more average precision than the recipe allows, each against the state that the fit began with. Gains that
+a few development rows cannot tell apart are equal; of the states with such a gain the one that decides least otherwise
+than the bundle is kept. After ``patience`` checks without a better one the fit stops.
 """
 
 import math
@@ -32,6 +33,7 @@ class Check:
         gain: Mean average precision over the labels that the team's rows are about, on those rows.
         kept: The same over the bundle's labels, on rows of the original mixture.
         lawful_flagged: Share of their lawful rows that the bundle's calibration and thresholds flag.
+        moved: Share of their rows that are flagged otherwise than by the bundle.
         within: Whether it is within the gates.
     """
 
@@ -39,6 +41,7 @@ class Check:
     gain: float
     kept: float
     lawful_flagged: float
+    moved: float
     within: bool
 
 
@@ -67,6 +70,7 @@ class Watch:
         team: Which of them are the team's, bool, shape (rows,).
         bundle: The bundle the fit begins with.
         anchored: Columns of its labels whose meaning has not changed; they come first in the output.
+        before: What the bundle says of the development rows, logits of shape (rows, labels of the bundle).
         spec: Slack of the gates, checks an epoch, patience.
     """
 
@@ -77,6 +81,7 @@ class Watch:
         team: NDArray[np.bool_],
         bundle: Bundle,
         anchored: Sequence[int],
+        before: NDArray[np.float32],
         spec: StartSpec,
     ) -> None:
         self.examples, self.checks = examples, list[Check]()
@@ -84,6 +89,12 @@ class Watch:
         labels = bundle.meta.labels
         self._calibration = [bundle.meta.calibration[labels[column]] for column in self._anchored]
         self._limits = np.array([bundle.meta.thresholds[DEFAULT_POLICY][labels[column]] for column in self._anchored])
+
+        self._before = self._flags(before)
+
+    def _flags(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """What the bundle's calibration and thresholds flag of the mixture's rows, shape (rows, anchored labels)."""
+        return calibrated(logits[~self._team][:, self._anchored], self._calibration) >= self._limits
 
     def places(self, steps: int) -> frozenset[int]:
         """Steps of an epoch after which the model is judged."""
@@ -93,11 +104,12 @@ class Watch:
         """Judge a model by its logits of the development rows, shape (rows, labels)."""
         labels, mixture = self.examples.labels, ~self._team
         known = labels[mixture][:, self._anchored]
-        chances = calibrated(logits[mixture][:, self._anchored], self._calibration)
         # A label of which the mixture knows nothing, such as an earlier team's, does not say which rows are lawful.
         told = (known >= 0).any(axis=0)
         lawful = (known[:, told] == 0).all(axis=1) & told.any()
-        flagged = float((chances[lawful] >= self._limits).any(axis=1).mean()) if lawful.any() else 0.0
+        flags = self._flags(logits)
+        flagged = float(flags[lawful].any(axis=1).mean()) if lawful.any() else 0.0
+        moved = float((flags != self._before).any(axis=1).mean()) if len(flags) else 0.0
         kept = mean_precision(logits[mixture], labels[mixture], self._anchored)
         within = True
         if self.checks:
@@ -107,17 +119,23 @@ class Watch:
                 and kept >= first.kept - self._spec.precision_slack
             )
         gain = mean_precision(logits[self._team], labels[self._team], range(labels.shape[1]))
-        return Check(done=done, gain=gain, kept=kept, lawful_flagged=flagged, within=within)
+        return Check(done=done, gain=gain, kept=kept, lawful_flagged=flagged, moved=moved, within=within)
 
     def note(self, check: Check) -> bool:
-        """Remember a check; true when no earlier one within the gates was as good."""
+        """Remember a check; true when it is the best so far."""
         self.checks.append(check)
         return self.best is check
 
     @property
     def best(self) -> Check:
-        """The first of the checks with the highest gain within the gates; at worst the state of the beginning."""
-        return max((check for check in self.checks if check.within), key=lambda check: check.gain)
+        """The check that moved least among those within the gates whose gain is as good as the highest.
+
+        At worst the state of the beginning, but only where none is better at all.
+        """
+        first, *later = (check for check in self.checks if check.within)
+        better = [check for check in later if check.gain > first.gain]
+        least = max((check.gain for check in better), default=0.0) - self._spec.gain_slack
+        return min((check for check in better if check.gain >= least), key=lambda check: check.moved, default=first)
 
     @property
     def over(self) -> bool:
