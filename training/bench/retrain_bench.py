@@ -62,7 +62,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _minutes(folder: Path) -> dict[str, float]:
-    return {name: json.loads((folder / f"{name}.done.json").read_text())["minutes"] for name in STATIONS}
+    """Minutes of each station that was passed."""
+    done = {name: folder / f"{name}.done.json" for name in STATIONS}
+    return {name: json.loads(path.read_text())["minutes"] for name, path in done.items() if path.exists()}
 
 
 def _size(count: int, mirror: Path, work: Path, recipe: str) -> dict[str, Any]:
@@ -70,16 +72,14 @@ def _size(count: int, mirror: Path, work: Path, recipe: str) -> dict[str, Any]:
     store, seconds = _import(vulgar_rows(mirror, count), work, str(count))
     folder = work / f"run-{count}"
     words = ("--from", "default", "--labels", store, "--recipe", recipe, "--out", folder, "--mirror", mirror)
-    began = time.monotonic()
     done = subprocess.run(_command("train", *words), stderr=subprocess.PIPE, text=True, check=False)
-    whole = round((time.monotonic() - began + seconds) / 60, 2)
     if not (folder / "compare.json").exists():
         raise SystemExit(f"the run of {count} rows ended with status {done.returncode}: {done.stderr[-800:]}")
-    finished = (folder / "card.done.json").exists()
+    stations = _minutes(folder)  # of all calls, where one was stopped
     return {
         "import_seconds": seconds,
-        "minutes": whole,
-        "stations": _minutes(folder) if finished else {},
+        "minutes": round(sum(stations.values()) + seconds / 60, 2),
+        "stations": stations,
         "label": label_result(folder),
         "checks": json.loads((folder / "curves.json").read_text()),
         "changes": changes(folder / "compare.json"),
@@ -118,7 +118,7 @@ def main(
     if "before" not in result:
         keep("before", before(work / f"run-{counts[0]}" / "held.jsonl.gz"))
     least = min(counts)
-    if kills and "kills" not in result and result["sizes"][str(least)]["stations"]:
+    if kills and "kills" not in result and len(result["sizes"][str(least)]["stations"]) == len(STATIONS):
         whole, killed = work / f"run-{least}", work / "killed"
         words = ("--labels", work / f"store-{least}", "--recipe", recipe, "--out", killed, "--mirror", mirror)
         seconds = {name: 60 * minutes for name, minutes in _minutes(whole).items()}

@@ -8,6 +8,10 @@ def _metric(value: dict[str, Any]) -> str:
     return f"{100 * value['value']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
 
 
+def _minutes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
 def _pipe(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
@@ -16,14 +20,11 @@ def _pipe(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 def _sizes(result: dict[str, Any]) -> Iterator[str]:
     sizes = result["sizes"]
     header = ("", *(f"{int(count):,} new rows" for count in sizes))
-    stations = next((list(one["stations"]) for one in sizes.values() if one["stations"]), [])
+    stations = max((list(one["stations"]) for one in sizes.values()), key=len)
     rows = [
         ("minutes, import to card", *(f"{one['minutes']:.1f}" for one in sizes.values())),
         ("seconds of import", *(f"{one['import_seconds']:.0f}" for one in sizes.values())),
-        *(
-            (f"minutes, {name}", *(f"{one['stations'].get(name, 0):.1f}" for one in sizes.values()))
-            for name in stations
-        ),
+        *((f"minutes, {name}", *(_minutes(one["stations"].get(name)) for one in sizes.values())) for name in stations),
     ]
     for name, metric in (("average precision", "average_precision"), ("F1", "f1")):
         if "before" in result:
