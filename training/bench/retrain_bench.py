@@ -24,9 +24,9 @@ from fineline.files import write_text
 from fineline_training.recipe import load_recipe
 from fineline_training.retrain import STATIONS
 from retrain_kill import different, kill_in_every_station
-from retrain_noise import measure_noise
+from retrain_noise import find_turned, fitted
 from retrain_results import before, changes, label_result
-from retrain_sets import BASIS, LICENCE, flipped, vulgar_rows, write_file
+from retrain_sets import BASIS, CASES, LICENCE, flipped, vulgar_rows, write_file
 from retrain_table import table
 
 _LABEL_FILE = Path(__file__).with_name("vulgar.toml")
@@ -124,13 +124,18 @@ def main(
         seconds = {name: 60 * minutes for name, minutes in _minutes(whole).items()}
         moments = kill_in_every_station(_command("train", "--from", "default", *words), killed, seconds, seed)
         keep("kills", {"kills": moments, "different": different(whole, killed)})
-    if turned and "noise" not in result:
+    if turned:
         rows = vulgar_rows(mirror, turned)
         wrong, ids = flipped(rows, share)
         clean, _ = _import(rows, work, f"clean-{turned}")
         noisy, _ = _import(wrong, work, f"turned-{turned}")
-        found = measure_noise(clean, noisy, ids, recipe=load_recipe(recipe), work=work, mirror=mirror)
-        keep("noise", found)
+        cleaned = work / "cleaned"
+        if "noise" not in result:
+            keep("noise", find_turned(noisy, ids, cleaned))
+        for name, store in zip(CASES, (clean, noisy, cleaned), strict=True):
+            if name not in result["noise"]:
+                found = fitted(store, load_recipe(recipe), work / f"noise-{name.split()[0]}", mirror)
+                keep("noise", result["noise"] | {name: found})
     keep("finished", True)
 
 

@@ -23,9 +23,9 @@ _LAST = "bundle"
 """The last station that is passed: what the label gains needs no suite."""
 
 
-def _fitted(store: LabelStore, recipe: Recipe, folder: Path, mirror: Path | None) -> dict[str, Any]:
+def fitted(store: Path, recipe: Recipe, folder: Path, mirror: Path | None) -> dict[str, Any]:
     """Average precision and F1 on the held-back rows after training on a store."""
-    run = Retrain(recipe, folder, start=load_bundle(), store=store, mirror=mirror)
+    run = Retrain(recipe, folder, start=load_bundle(), store=LabelStore.open(store), mirror=mirror)
     run.names = run.names[: run.names.index(_LAST) + 1]
     run.all()
     classifier = Classifier.load(folder / "bundle")
@@ -34,31 +34,24 @@ def _fitted(store: LabelStore, recipe: Recipe, folder: Path, mirror: Path | None
     return {"ap": asdict(found.after.average_precision), "f1": asdict(found.after.f1)}
 
 
-def measure_noise(
-    clean: Path,
-    noisy: Path,
-    turned: list[str],
-    *,
-    recipe: Recipe,
-    work: Path,
-    mirror: Path | None,
-) -> dict[str, Any]:
-    """Train on labels as they are, on turned ones, and on what is left when the likely errors are set aside.
+def find_turned(noisy: Path, turned: list[str], cleaned: Path) -> dict[str, Any]:
+    """How many turned labels are ranked first; and a store in which the likely errors are set aside.
 
     Args:
-        clean: Store with the labels as they are.
-        noisy: Store with some turned round.
+        noisy: Store with some labels turned round.
         turned: Ids of these rows.
-        recipe: Recipe to go on with.
-        work: Folder for runs and the cleaned store.
-        mirror: The mirror.
+        cleaned: The store to write.
     """
     store = LabelStore.open(noisy)
     rows = store.rows()
     [doubts] = find_doubts([row for row in rows if row.split != "test"], [LABEL])
     first = {suspect.id for suspect in doubts.ranked[: round(FIRST * len(doubts.ranked))]}
     issues = {suspect.id for suspect in doubts.issues}
-    found: dict[str, Any] = {
+    shutil.rmtree(cleaned, ignore_errors=True)
+    shutil.copytree(noisy, cleaned)
+    aside = [replace(row, meta={**row.meta, SET_ASIDE: LABEL}) if row.id in issues else row for row in rows]
+    LabelStore.open(cleaned).replace_rows(aside)
+    return {
         "rows": len(doubts.ranked),
         "wrong": len(turned),
         "first_share": FIRST,
@@ -67,11 +60,3 @@ def measure_noise(
         "found_in_issues": len(issues & set(turned)) / len(turned),
         "issues_that_are": len(issues & set(turned)) / max(1, len(issues)),
     }
-    cleaned = work / "cleaned"
-    shutil.rmtree(cleaned, ignore_errors=True)
-    shutil.copytree(noisy, cleaned)
-    aside = [replace(row, meta={**row.meta, SET_ASIDE: LABEL}) if row.id in issues else row for row in rows]
-    LabelStore.open(cleaned).replace_rows(aside)
-    for name, path in (("as labelled", clean), ("turned", noisy), ("cleaned", cleaned)):
-        found[name] = _fitted(LabelStore.open(path), recipe, work / f"noise-{name.split()[0]}", mirror)
-    return found

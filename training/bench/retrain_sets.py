@@ -20,6 +20,8 @@ LICENCE, BASIS = "MIT", "published for research, authors' licence"
 LABEL = "vulgar"
 HELD = 1500
 """Rows that judge every size; they are the same for all."""
+CASES = ("as labelled", "turned", "cleaned")
+"""What the part with wrong labels trains on; cleaned is what is left when the likely errors are set aside."""
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

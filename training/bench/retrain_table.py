@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from retrain_sets import CASES
+
 
 def _metric(value: dict[str, Any]) -> str:
     return f"{100 * value['value']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
@@ -57,10 +59,9 @@ def _noise(found: dict[str, Any]) -> Iterator[str]:
         f"are in the first {100 * found['first_share']:.0f} % of the ranking; of {found['issues']:,} estimated errors "
         f"{100 * found['issues_that_are']:.0f} % are."
     )
-    rows = [
-        (name, _metric(found[name]["ap"]), _metric(found[name]["f1"])) for name in ("as labelled", "turned", "cleaned")
-    ]
-    yield _pipe(("labels", "average precision", "F1"), rows)
+    rows = [(name, _metric(found[name]["ap"]), _metric(found[name]["f1"])) for name in CASES if name in found]
+    if rows:
+        yield _pipe(("labels", "average precision", "F1"), rows)
 
 
 def table(result: dict[str, Any]) -> str:
