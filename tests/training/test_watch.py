@@ -100,6 +100,17 @@ def test_of_states_as_good_as_the_best_the_one_that_moved_least_is_kept():
     assert small.best is small.checks[1], "any gain is better than none"
 
 
+@pytest.mark.parametrize("gains", [(0.5, 0.97, 0.975, 0.985), (0.5, 0.97, 0.985, 0.975, 0.99, 0.4)])
+@pytest.mark.parametrize("moved", [(0.0, 0.02, 0.1, 0.2, 0.05, 0.01), (0.0, 0.2, 0.1, 0.02, 0.3, 0.0)])
+def test_what_is_best_was_best_when_it_was_seen(gains, moved):
+    """The fit keeps the weights of a check only when it is told to: no other check may be called the best later."""
+    seen, kept = watch(), []
+    for gain, share in zip(gains, moved, strict=False):
+        if seen.note(Check(done=0.0, gain=gain, kept=1.0, lawful_flagged=0.0, moved=share, within=True)):
+            kept = [seen.checks[-1]]
+        assert seen.best is kept[0]
+
+
 def test_the_history_can_be_put_back():
     seen, again = watch(), watch()
     for new in ([0, 1, 2, 3], [3, 2, 1, 0]):

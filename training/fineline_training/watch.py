@@ -89,7 +89,6 @@ class Watch:
         labels = bundle.meta.labels
         self._calibration = [bundle.meta.calibration[labels[column]] for column in self._anchored]
         self._limits = np.array([bundle.meta.thresholds[DEFAULT_POLICY][labels[column]] for column in self._anchored])
-
         self._before = self._flags(before)
 
     def _flags(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -128,14 +127,21 @@ class Watch:
 
     @property
     def best(self) -> Check:
-        """The check that moved least among those within the gates whose gain is as good as the highest.
+        """The check whose state is kept; at worst that of the beginning, but only where none is better at all.
 
-        At worst the state of the beginning, but only where none is better at all.
+        A state takes the place of the one kept if it moved less at a gain as good as the highest, or if the kept one's
+        gain is no longer as good. One that was passed over is gone, and is never the best later.
         """
-        first, *later = (check for check in self.checks if check.within)
-        better = [check for check in later if check.gain > first.gain]
-        least = max((check.gain for check in better), default=0.0) - self._spec.gain_slack
-        return min((check for check in better if check.gain >= least), key=lambda check: check.moved, default=first)
+        first = best = self.checks[0]
+        highest = first.gain
+        for check in self.checks:
+            if not check.within or check.gain <= first.gain:
+                continue
+            highest = max(highest, check.gain)
+            least = highest - self._spec.gain_slack
+            if check.gain >= least and (best is first or best.gain < least or check.moved < best.moved):
+                best = check
+        return best
 
     @property
     def over(self) -> bool:
