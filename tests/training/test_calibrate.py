@@ -171,6 +171,27 @@ def test_a_tighter_limit_never_lowers_a_threshold(rng):
     assert tables[0] != tables[-1]
 
 
+def test_lawful_rows_that_do_not_count_raise_no_threshold_by_the_limit(rng):
+    """Harder lawful text of one more round of writing: with it the limit would take recall everywhere."""
+    truth = (rng.random((900, 3)) < 0.15).astype(np.int8)
+    probabilities = sigmoid(rng.normal(-1.5, 1.0, (900, 3)) + 3 * truth)
+    hard = np.arange(900) >= 700
+    truth[hard] = 0
+    probabilities[hard] = sigmoid(rng.normal(1.0, 1.0, (200, 3)))
+    policy = dataclasses.replace(POLICY, max_lawful_flagged=0.02)
+    all_count = choose_thresholds(probabilities, truth, IDS, policy)
+    some_count = choose_thresholds(probabilities, truth, IDS, policy, counted=~hard)
+    assert all(some_count[label] < all_count[label] for label in IDS)
+    cuts = np.array([some_count[label] for label in IDS])
+    lawful = probabilities[~hard & (truth == 0).all(axis=1)]
+    assert (lawful >= cuts).any(axis=1).mean() <= 0.02
+    # A table of many policies is told the same, also where a team's rows know another label.
+    labels = np.column_stack([truth, np.full(900, -1, dtype=np.int8)])
+    scores = np.column_stack([probabilities, rng.random(900)])
+    table = threshold_table(scores, labels, (*IDS, "own"), {"one": policy}, own=["own"], counted=~hard)["one"]
+    assert {label: table[label] for label in IDS} == some_count
+
+
 def test_every_policy_gets_thresholds_and_more_recall_means_lower_ones(rng):
     truth = (rng.random((3000, 3)) < 0.2).astype(np.int8)
     probabilities = sigmoid(rng.normal(-1.5, 1.2, (3000, 3)) + 3 * truth)

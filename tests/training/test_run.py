@@ -160,6 +160,72 @@ def test_another_recipe_in_the_same_folder_does_not_continue_the_old_one(make_ru
     assert not all(torch.equal(again[name], old[name]) for name in old)
 
 
+TEACHER = """
+name = "tiny-run"
+version = "0.0.1"
+{more}
+[data]
+compose = 0.3
+[data.sources]
+authored = {{cap = 150}}
+[fit]
+epochs = 1
+precision = "fp32"
+window = 128
+batch_tokens = 1024
+head_rate = 1e-2
+"""
+
+
+def test_a_run_with_teachers_begins_with_their_mean_and_says_so(finished, make_run, tmp_path):
+    for name, more in (("one", ""), ("two", "seed = 5")):
+        (tmp_path / f"{name}.toml").write_text(TEACHER.format(more=more))
+    taught = tuple(str(tmp_path / f"{name}.toml") for name in ("one", "two"))
+    still = dataclasses.replace(RECIPE.fit, encoder_rate=0.0, head_rate=0.0)
+    recipe = dataclasses.replace(RECIPE, name="student", teachers=taught, fit=still)
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder / "teachers" / "one")
+    run, told = make_run(folder, recipe)
+    run.all()
+    assert [line for line in told.lines() if "done before" in line] == [f"{name}: done before" for name in STATIONS]
+    ends = [torch.load(folder / "teachers" / name / "model.pt", weights_only=True) for name in ("one", "two")]
+    began = torch.load(folder / "model.pt", weights_only=True)
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in began)
+    for name, value in began.items():
+        torch.testing.assert_close(value, (ends[0][name] + ends[1][name]) / 2)
+    bundles = {name: load_bundle(folder / "teachers" / name / "bundle") for name in ("one", "two")}
+    noted = load_bundle(folder / "bundle").meta.manifest["teachers"]
+    assert {name: entry["files"] for name, entry in noted.items()} == {
+        name: dict(bundle.meta.files) for name, bundle in bundles.items()
+    }
+    assert [entry["recipe"]["seed"] for entry in noted.values()] == [RECIPE.seed, 5]
+    run, told = make_run(folder, recipe)
+    run.all()
+    assert all("done before" in line or line.startswith("teacher ") for line in told.lines())
+    (tmp_path / "two.toml").write_text(TEACHER.format(more="seed = 6"))
+    assert make_run(folder, recipe)[0].inputs_hash != run.inputs_hash
+
+
+def test_what_teachers_say_changes_what_is_learned(finished, make_run, tmp_path):
+    (tmp_path / "one.toml").write_text(TEACHER.format(more=""))
+    trained = {}
+    for weight in (0.0, 5.0):
+        fit = dataclasses.replace(RECIPE.fit, distil_weight=weight)
+        recipe = dataclasses.replace(RECIPE, teachers=(str(tmp_path / "one.toml"),), fit=fit)
+        folder = tmp_path / str(weight)
+        shutil.copytree(finished[0], folder / "teachers" / "one")
+        run, _ = make_run(folder, recipe)
+        run._station("data", run.data)
+        run._station("fit", run.fit)
+        trained[weight] = run.trained()
+    start = torch.load(finished[0] / "model.pt", weights_only=True)
+    moved = {
+        weight: sum(float((state[name] - start[name]).square().sum()) for name in start)
+        for weight, state in trained.items()
+    }
+    assert 0 < moved[5.0] != moved[0.0] > 0
+
+
 @pytest.fixture
 def copied(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished[0], tmp_path / "copied"))

@@ -7,6 +7,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -194,7 +195,8 @@ class Bundling(Stations, ABC):
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
-        thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own)
+        counted = np.array([not self._aimed(row) for row in self.dev], dtype=np.bool_)
+        thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
         thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         kept = authored[:: self.recipe.data.fp32_every]
@@ -210,6 +212,9 @@ class Bundling(Stations, ABC):
             "decisions": [asdict(row) for row in same],
         }
         write_text(self.folder / "calibration.json", json.dumps(report, indent=1) + "\n")
+
+    def _aimed(self, row: Record) -> bool:
+        return any(fnmatchcase(row.meta.get("file", ""), pattern) for pattern in self.recipe.data.aimed)
 
     def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
         """Calibration, and thresholds by policy, of labels for which no development row says yes or none says no."""

@@ -74,7 +74,12 @@ def best_threshold(probabilities: NDArray[np.float64], truth: NDArray[np.int8], 
 
 
 def choose_thresholds(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int8], ids: Sequence[str], policy: Policy
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    ids: Sequence[str],
+    policy: Policy,
+    *,
+    counted: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Thresholds of one policy: the best F-beta a label, with one beta for all labels.
 
@@ -88,12 +93,13 @@ def choose_thresholds(
         labels: Shape (rows, labels); 1, 0, or -1.
         ids: Label ids in column order.
         policy: Its ``beta`` and ``max_lawful_flagged``.
+        counted: Rows that count to the share of lawful text, bool, shape (rows,); all where ``None``.
 
     Returns:
         Threshold by label; ``HIGHEST`` for all where no beta keeps the limit.
     """
     known = [labels[:, column] >= 0 for column in range(len(ids))]
-    lawful = probabilities[(labels == 0).all(axis=1)]
+    lawful = probabilities[(labels == 0).all(axis=1) & (True if counted is None else counted)]
     for beta in policy.beta * np.geomspace(1, LEAST_BETA, BETAS):
         best = [best_threshold(probabilities[k, c], labels[k, c], float(beta)) for c, k in enumerate(known)]
         # Rounded up, because rounding down could reach a lawful row again.
@@ -112,6 +118,7 @@ def threshold_table(
     policies: Mapping[str, Policy],
     *,
     own: Collection[str] = (),
+    counted: NDArray[np.bool_] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Thresholds of every policy, by policy name.
 
@@ -127,6 +134,12 @@ def threshold_table(
         for part in filter(None, columns):
             known = (labels[:, part] >= 0).any(axis=1)
             chosen = [ids[c] for c in part]
-            found |= choose_thresholds(probabilities[known][:, part], labels[known][:, part], chosen, policy)
+            found |= choose_thresholds(
+                probabilities[known][:, part],
+                labels[known][:, part],
+                chosen,
+                policy,
+                counted=None if counted is None else counted[known],
+            )
         table[name] = {label: found[label] for label in ids}
     return table

@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,14 @@ from fineline.files import replacing
 from fineline_training.examples import Examples, encode_records, epoch_batches, to_tensors
 from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel, distance, masked_loss, pair_loss
-from fineline_training.optimise import load_trainable_state, make_optimizer, rate_factor, trainable_state
+from fineline_training.optimise import (
+    done_of_cycle,
+    load_trainable_state,
+    make_optimizer,
+    mean_state,
+    rate_factor,
+    trainable_state,
+)
 from fineline_training.predict import predict
 from fineline_training.recipe import FitSpec
 from fineline_training.records import Record
@@ -36,8 +43,8 @@ from fineline_training.watch import Watch
 CHECKPOINT = "checkpoint.pt"
 LOG = "fit.jsonl"
 
-Teacher = Callable[[int, Sequence[Record]], NDArray[np.float32]]
-"""Epoch and its rows to the logits they should stay near, shape (rows, labels), NaN where there are none."""
+Teacher = Callable[[int, Sequence[Record], Examples], Examples]
+"""An epoch, its rows and their examples to the examples with logits that they should stay near."""
 
 
 @dataclass(kw_only=True)
@@ -100,6 +107,7 @@ class Fit:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = Position()
         self._best: dict[str, torch.Tensor] = {}
+        self._ends: list[dict[str, torch.Tensor]] = []
         self._losses: list[float] = []
         self.seconds = 0.0
         self._clock = time.monotonic()
@@ -129,6 +137,7 @@ class Fit:
         torch.cuda.set_rng_state_all(state["gpu_rng"])
         self.position = Position(epoch=state["epoch"], step=state["step"])
         self._best, self._losses, self.seconds = state["best"], state["losses"], state["seconds"]
+        self._ends = state["ends"]
         if self.watch:
             self.watch.restore(state["checks"])
         if main and log.is_file():
@@ -153,6 +162,7 @@ class Fit:
                     "epoch": self.position.epoch,
                     "step": self.position.step,
                     "best": self._best,
+                    "ends": self._ends,
                     "losses": self._losses,
                     "checks": self.watch.history() if self.watch else [],
                     "log": log.stat().st_size if log.is_file() else 0,
@@ -181,22 +191,17 @@ class Fit:
                 self._epoch(progress, task)
                 self.position = Position(epoch=self.position.epoch + 1)
                 self._losses = []
+                if self.spec.restarts and self.position.epoch in (*self.spec.restarts, self.spec.epochs):
+                    self._ends.append({name: value.clone() for name, value in trainable_state(self._plain).items()})
                 self.save()
-        load_trainable_state(self._plain, self._best)
+        load_trainable_state(self._plain, self._best or (mean_state(self._ends) if self._ends else {}))
         self._plain.encoder.set_attn_implementation(self._attention)
         return self._plain.eval()
 
     def _examples(self, epoch: int) -> Examples:
         rows = self.mixture.epoch(epoch)
         examples = encode_records(rows, self.encoder, self.label_ids)
-        if self.teacher is None:
-            return examples
-        # What the teacher is asked about is not asked of the row's label: the two would pull apart.
-        teacher = self.teacher(epoch, rows)
-        asked = ~np.isnan(teacher)
-        labels = np.where(asked, np.float32(-1), examples.labels)
-        open_sets = ~(examples.any_of & asked).any(axis=1, keepdims=True)
-        return replace(examples, teacher=teacher, labels=labels, any_of=examples.any_of & open_sets)
+        return self.teacher(epoch, rows, examples) if self.teacher else examples
 
     def _epoch(self, progress: Progress, task: Any) -> None:
         epoch = self.position.epoch
@@ -209,7 +214,7 @@ class Fit:
         self.model.train()
         while self.position.step < steps:
             step = self.position.step
-            done = (epoch + step / steps) / self.spec.epochs
+            done = done_of_cycle(epoch + step / steps, self.spec.epochs, self.spec.restarts)
             self._losses = [*self._losses[-99:], self._step(examples, plan[step], done)]
             self.position.step += 1
             now = time.monotonic()

@@ -2,8 +2,9 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from fineline_training.evasion import UNSPACED_LANGS, evade, evasions_of
 from fineline_training.recipe import DataSpec
@@ -26,6 +27,26 @@ def _shuffled(rows: Sequence[Record], rng: random.Random) -> list[Record]:
     return [row for unit in order for row in unit]
 
 
+class _Pools:
+    """The rows that may be drawn, by source, and the lawful sentences that rows may be set among, by language."""
+
+    def __init__(self, records: Sequence[Record], seed: int, never: Collection[str]) -> None:
+        by_source: dict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            by_source[record.source].append(record)
+        self.rows: dict[str, tuple[list[Record], ...]] = {}
+        for source, rows in by_source.items():
+            shuffled = _shuffled(rows, random.Random(f"{seed}/{source}"))
+            expanded = [row for row in shuffled if row.meta.get("frame", row.pair) != row.pair]
+            written = [row for row in shuffled if row.meta.get("frame", row.pair) == row.pair]
+            self.rows[source] = (written, expanded)
+        self.fillers: dict[str, list[str]] = defaultdict(list)
+        for record in by_source.get(AUTHORED, []):
+            lawful = not any(record.labels.values()) and all(label in record.labels for label in never)
+            if lawful and record.context is None and len(record.text) < 240:
+                self.fillers[record.lang].append(record.text)
+
+
 class Mixture:
     """Draws the rows of an epoch; the same seed and epoch give the same rows.
 
@@ -40,46 +61,49 @@ class Mixture:
     def __init__(self, records: Sequence[Record], spec: DataSpec, seed: int, *, never: Collection[str] = ()) -> None:
         self._spec = spec
         self._seed = seed
-        by_source: dict[str, list[Record]] = defaultdict(list)
-        for record in records:
-            by_source[record.source].append(record)
-        self._pools: dict[str, tuple[list[Record], ...]] = {}
-        for source, rows in by_source.items():
-            shuffled = _shuffled(rows, random.Random(f"{seed}/{source}"))
-            expanded = [row for row in shuffled if row.meta.get("frame", row.pair) != row.pair]
-            written = [row for row in shuffled if row.meta.get("frame", row.pair) == row.pair]
-            self._pools[source] = (written, expanded)
-        self._fillers: dict[str, list[str]] = defaultdict(list)
-        for record in by_source.get(AUTHORED, []):
-            lawful = not any(record.labels.values()) and all(label in record.labels for label in never)
-            if lawful and record.context is None and len(record.text) < 240:
-                self._fillers[record.lang].append(record.text)
+        self._records, self._never = records, never
+        self._first = [self._first_epoch(record) for record in records]
+        self._stages: dict[int, _Pools] = {}
+
+    def _first_epoch(self, row: Record) -> int:
+        """First epoch that may draw a row."""
+        file = row.meta.get("file", "")
+        return max((first for pattern, first in self._spec.late.items() if fnmatchcase(file, pattern)), default=0)
+
+    def _pools(self, number: int) -> _Pools:
+        """What epoch ``number`` is drawn from: as if rows of later epochs did not exist."""
+        stage = max((first for first in self._first if first <= number), default=0)
+        if stage not in self._stages:
+            rows = [row for row, first in zip(self._records, self._first, strict=True) if first <= stage]
+            self._stages[stage] = _Pools(rows, self._seed, self._never)
+        return self._stages[stage]
 
     def epoch(self, number: int) -> list[Record]:
         """Rows of epoch ``number`` in random order."""
         rng = random.Random(f"{self._seed}/{number}")
+        pools = self._pools(number)
         units: dict[str, list[Record]] = defaultdict(list)
-        for source in sorted(self._pools):
-            for index, row in enumerate(self._draw(source, number)):
+        for source in sorted(pools.rows):
+            for index, row in enumerate(self._draw(source, pools.rows[source], number)):
                 units[row.pair or f"{source}/{index}"].append(row)
-        rows = [row for unit in units.values() for row in self._vary(unit, rng)]
+        rows = [row for unit in units.values() for row in self._vary(unit, pools.fillers, rng)]
         rng.shuffle(rows)
         return rows
 
-    def _draw(self, source: str, number: int) -> list[Record]:
+    def _draw(self, source: str, pools: tuple[list[Record], ...], number: int) -> list[Record]:
         """Consecutive slices of a source's rows, so that all are seen before any is seen again."""
         share = self._spec.sources[source]
-        wanted = [round(share.weight * len(pool)) for pool in self._pools[source]]
+        wanted = [round(share.weight * len(pool)) for pool in pools]
         wanted[1] = round(share.expansions * wanted[1])
         if share.cap and sum(wanted) > share.cap:
             wanted = [round(share.cap * count / sum(wanted)) for count in wanted]
         return [
             pool[(number * count + index) % len(pool)]
-            for pool, count in zip(self._pools[source], wanted, strict=True)
+            for pool, count in zip(pools, wanted, strict=True)
             for index in range(count)
         ]
 
-    def _vary(self, unit: list[Record], rng: random.Random) -> list[Record]:
+    def _vary(self, unit: list[Record], fillers: Mapping[str, list[str]], rng: random.Random) -> list[Record]:
         """The same change to all rows of a pair: what differs between them stays what the pair is about."""
         first, choice = unit[0], rng.random()
         if any(row.context for row in unit):
@@ -87,16 +111,16 @@ class Mixture:
         if choice < self._spec.evade:
             kind, seed = rng.choice(evasions_of(first.lang)), rng.random()
             return [replace(row, text=evade(row.text, kind, random.Random(seed))) for row in unit]
-        composable = first.source == AUTHORED and len(self._fillers[first.lang]) > 20
+        composable = first.source == AUTHORED and len(fillers.get(first.lang, ())) > 20
         if composable and choice < self._spec.evade + self._spec.compose:
-            return self._compose(unit, rng)
+            return self._compose(unit, fillers[first.lang], rng)
         return unit
 
-    def _compose(self, unit: list[Record], rng: random.Random) -> list[Record]:
+    def _compose(self, unit: list[Record], fillers: list[str], rng: random.Random) -> list[Record]:
         """Set rows among lawful sentences of their language: the verdict must not depend on place or share."""
         unspaced = unit[0].lang in UNSPACED_LANGS
         room, parts = _FILLER_LENGTH[unspaced], []
-        for filler in rng.sample(self._fillers[unit[0].lang], rng.randint(*_FILLER_SENTENCES)):
+        for filler in rng.sample(fillers, rng.randint(*_FILLER_SENTENCES)):
             if len(filler) <= room:
                 parts.append(filler)
                 room -= len(filler)

