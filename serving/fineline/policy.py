@@ -37,7 +37,8 @@ class Policy:
         description: What it is for.
         description_zh: The same in Chinese.
         beta: Weight of recall in the F-score that chooses thresholds.
-        max_lawful_flagged: Highest share of lawful development texts that the policy may flag, by any label.
+        max_lawful_flagged: Highest share of lawful development texts that the policy may flag, by any label; texts that
+            were aimed at what a model got wrong do not count.
         default_action: Action for a flagged label without an entry in ``actions``.
         actions: Action by label.
     """

@@ -453,6 +453,17 @@ def test_the_command_refuses_a_missing_report_and_writes_nothing(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_card_says_which_models_taught(report):
+    manifest = dict(report.manifest)
+    assert "`elder`" not in render_card(report)
+    stations = {"fit": {"minutes": 61.5, "peak_memory_gib": 9.25}}
+    recipe = {"name": "the-elder", "fit": {"epochs": 7}}
+    manifest["teachers"] = {"elder": {"recipe": recipe, "stations": stations, "weights": "ab12" * 16}}
+    card = section(render_card(replace(report, manifest=manifest)), "Training and artefact")
+    (line,) = (line for line in card.splitlines() if line.startswith("- `elder`"))
+    assert "`the-elder`, 7 epochs" in line and "fit 61.5 min (peak 9.25 GiB)" in line and "`ab12ab12ab12ab12`" in line
+
+
 def test_a_report_without_a_whole_manifest_leaves_the_old_card_and_readme(report, tmp_path, monkeypatch, capsys):
     source, card, readme = (tmp_path / name for name in ("report.json", "card.md", "README.md"))
     write_report(replace(report, manifest={"recipe": {"name": "toy"}}), source)

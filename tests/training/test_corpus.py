@@ -190,6 +190,7 @@ def test_a_file_becomes_items(tmp_path):
         ("register: chat", "register: tweet", "unknown register 'tweet'"),
         ("lang: en\n", "", "needs 'lang'"),
         ("writer:", "author:", "unknown header field 'author'"),
+        ("writer:", "aimed: 1\nwriter:", "'aimed' must be true or false"),
         ("label: violence\n", "", "no label"),
         ('{text: "She said so too.", ', '{text: "", ', "needs a text"),
         ('context: "What happened?"', 'why: "x"', "unknown field 'why'"),

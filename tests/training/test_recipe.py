@@ -27,7 +27,7 @@ def test_the_three_recipes_ship():
     assert {"quick", "release", "retrain"} <= set(SHIPPED)
     assert load_recipe("retrain").start is not None
     assert load_recipe("release").start is None
-    assert set(load_teachers(load_recipe("release"))) <= set(SHIPPED)
+    assert set(load_teachers(load_recipe("release"))) == {"first_teacher", "second_teacher"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -63,12 +63,14 @@ def test_shares_of_changed_rows_may_add_up_to_all(tmp_path: Path):
 
 def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
     mine, other = tmp_path / "mine.toml", tmp_path / "other.toml"
-    mine.write_text(GOOD.replace("[data]", f'teachers = ["{other}"]\n[data]', 1))
+    mine.write_text(GOOD.replace("[data]", 'teachers = ["other.toml"]\n[data]', 1))
     other.write_text(GOOD.replace("epochs = 2", "epochs = 7"))
     assert {name: teacher.fit.epochs for name, teacher in load_teachers(load_recipe(str(mine))).items()} == {"other": 7}
     for old, new in (
         ("epochs = 2", "window = 64"),
         ("[data]", 'vocabulary = "full"\n[data]'),
+        ("[fit]", '[fit]\nprecision = "fp32"'),
+        ("[fit]", "[fit]\nfreeze_words = false"),
         ("[data]", f'teachers = ["{mine}"]\n[data]'),
         ("[fit]", "[start]\n[fit]"),
     ):
@@ -78,6 +80,9 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
         assert caught.value.code == "recipe_value"
     other.unlink()
     with pytest.raises(ConfigError, match="other"):
+        load_teachers(load_recipe(str(mine)))
+    mine.write_text(GOOD.replace("[data]", 'teachers = ["quick", "quick"]\n[data]', 1))
+    with pytest.raises(ConfigError, match="same file name"):
         load_teachers(load_recipe(str(mine)))
 
 
@@ -118,6 +123,8 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
         ("[fit]", "[start]\nheld = 0.0\n[fit]", "recipe_value", r"start\.held"),
         ("[fit]", "[start]\nheld = 0.5\ndev = 0.5\n[fit]", "recipe_value", r"start\.held"),
         ("[fit]", "[start]\nlayer = 3\n[fit]", "config_unknown_key", "layer"),
+        ("[data]", 'teachers = ["quick"]\n[start]\n[data]', "recipe_value", "no teachers"),
+        ("epochs = 2", "epochs = 2\nrestarts = [1]\n[start]", "recipe_value", r"no fit\.restarts"),
         ("compose = 0.2", "fp32_every = 0", "recipe_value", "fp32_every"),
         ("epochs = 2", "epochs = 2\nrestarts = [2]", "recipe_value", r"fit\.restarts"),
         ("epochs = 2", "epochs = 3\nrestarts = [2, 1]", "recipe_value", r"fit\.restarts"),

@@ -1,25 +1,32 @@
 """A whole run on the tiny backbone: recipe to bundle, stations that are not repeated, recipes that are not mixed up."""
 
 import dataclasses
+import fnmatch
 import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from fineline import Classifier
 from fineline.bundle import FP16, load_bundle
+from fineline.errors import ConfigError
 from fineline.files import sha256_of
 from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
 from fineline_training import run as module
+from fineline_training.corpus.loader import CORPUS_DIR
+from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT
 from fineline_training.fp16 import add_fp16
-from fineline_training.recipe import DataSpec, FitSpec, Recipe, SourceSpec
+from fineline_training.model import distance
+from fineline_training.predict import predict
+from fineline_training.recipe import RECIPES, DataSpec, FitSpec, Recipe, SourceSpec, load_recipe
 from fineline_training.run import Run
 
 STATIONS = ("data", "fit", "export", "calibrate", "bundle")
@@ -177,53 +184,108 @@ head_rate = 1e-2
 """
 
 
-def test_a_run_with_teachers_begins_with_their_mean_and_says_so(finished, make_run, tmp_path):
+@pytest.fixture(scope="module")
+def taught(finished, make_run, tmp_path_factory) -> Callable[..., tuple[Run, Told]]:
+    """Runs with two teachers, of which the first is done."""
+    recipes = tmp_path_factory.mktemp("recipes")
     for name, more in (("one", ""), ("two", "seed = 5")):
-        (tmp_path / f"{name}.toml").write_text(TEACHER.format(more=more))
-    taught = tuple(str(tmp_path / f"{name}.toml") for name in ("one", "two"))
-    still = dataclasses.replace(RECIPE.fit, encoder_rate=0.0, head_rate=0.0)
-    recipe = dataclasses.replace(RECIPE, name="student", teachers=taught, fit=still)
+        (recipes / f"{name}.toml").write_text(TEACHER.format(more=more))
+    two = recipes / "run-two"
+
+    def make(folder: Path, **fit: float) -> tuple[Run, Told]:
+        spec = dataclasses.replace(RECIPE.fit, **fit)
+        names = tuple(str(recipes / f"{name}.toml") for name in ("one", "two"))
+        run, told = make_run(folder, dataclasses.replace(RECIPE, name="student", teachers=names, fit=spec))
+        if not folder.exists():
+            shutil.copytree(finished[0], folder / "teachers" / "one")
+            if not two.exists():
+                run.teachers()["two"].all()
+                shutil.copytree(folder / "teachers" / "two", two)
+            shutil.copytree(two, folder / "teachers" / "two", dirs_exist_ok=True)
+        told.lines()
+        return run, told
+
+    return make
+
+
+def test_a_run_begins_with_the_mean_of_its_teachers_and_says_so(taught, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder / "teachers" / "one")
-    run, told = make_run(folder, recipe)
+    run, told = taught(folder, encoder_rate=0.0, head_rate=0.0)
     run.all()
-    assert [line for line in told.lines() if "done before" in line] == [f"{name}: done before" for name in STATIONS]
+    done = ["data: done before", "fit: done before"]
+    assert [line for line in told.lines() if "done before" in line] == [*done, *done]
     ends = [torch.load(folder / "teachers" / name / "model.pt", weights_only=True) for name in ("one", "two")]
-    began = torch.load(folder / "model.pt", weights_only=True)
+    began = run.trained()
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in began)
     for name, value in began.items():
         torch.testing.assert_close(value, (ends[0][name] + ends[1][name]) / 2)
-    bundles = {name: load_bundle(folder / "teachers" / name / "bundle") for name in ("one", "two")}
     noted = load_bundle(folder / "bundle").meta.manifest["teachers"]
-    assert {name: entry["files"] for name, entry in noted.items()} == {
-        name: dict(bundle.meta.files) for name, bundle in bundles.items()
+    assert {name: entry["weights"] for name, entry in noted.items()} == {
+        name: sha256_of(folder / "teachers" / name / "model.pt") for name in ("one", "two")
     }
     assert [entry["recipe"]["seed"] for entry in noted.values()] == [RECIPE.seed, 5]
-    run, told = make_run(folder, recipe)
+    run, told = taught(folder, encoder_rate=0.0, head_rate=0.0)
     run.all()
-    assert all("done before" in line or line.startswith("teacher ") for line in told.lines())
-    (tmp_path / "two.toml").write_text(TEACHER.format(more="seed = 6"))
-    assert make_run(folder, recipe)[0].inputs_hash != run.inputs_hash
+    assert [line for line in told.lines() if "done before" not in line] == ["teacher one", "teacher two"]
 
 
-def test_what_teachers_say_changes_what_is_learned(finished, make_run, tmp_path):
-    (tmp_path / "one.toml").write_text(TEACHER.format(more=""))
-    trained = {}
-    for weight in (0.0, 5.0):
-        fit = dataclasses.replace(RECIPE.fit, distil_weight=weight)
-        recipe = dataclasses.replace(RECIPE, teachers=(str(tmp_path / "one.toml"),), fit=fit)
-        folder = tmp_path / str(weight)
-        shutil.copytree(finished[0], folder / "teachers" / "one")
-        run, _ = make_run(folder, recipe)
+def test_the_mean_logits_of_teachers_are_those_of_the_rows_and_are_learned(taught, tmp_path):
+    gaps = {}
+    for weight in (0.0, 20.0):
+        run, _ = taught(tmp_path / str(weight), distil_weight=weight)
         run._station("data", run.data)
+        rows = run._mixture.epoch(0)
+        examples = encode_records(rows, run.encoder, run.ids)
+        wanted = np.mean([predict(one.model, examples, pad=run.encoder.pad) for one in run.teachers().values()], axis=0)
+        np.testing.assert_allclose(np.load(run.folder / "teacher-0.npy"), wanted, atol=1e-4)
         run._station("fit", run.fit)
-        trained[weight] = run.trained()
-    start = torch.load(finished[0] / "model.pt", weights_only=True)
-    moved = {
-        weight: sum(float((state[name] - start[name]).square().sum()) for name in start)
-        for weight, state in trained.items()
-    }
-    assert 0 < moved[5.0] != moved[0.0] > 0
+        found = torch.from_numpy(predict(run.model, examples, pad=run.encoder.pad))
+        gaps[weight] = float(distance(found, torch.from_numpy(wanted)))
+    assert gaps[20.0] < gaps[0.0]
+
+
+def test_another_teacher_is_another_run(make_run, tmp_path):
+    hashes = set()
+    for more in ("seed = 5", "seed = 6"):
+        (tmp_path / "one.toml").write_text(TEACHER.format(more=more))
+        recipe = dataclasses.replace(RECIPE, teachers=(str(tmp_path / "one.toml"),))
+        hashes.add(make_run(tmp_path / "run", recipe)[0].inputs_hash)
+    assert len(hashes) == 2
+
+
+def test_a_pattern_of_late_files_that_matches_none_is_refused(make_run, tmp_path):
+    late = dataclasses.replace(RECIPE.data, late={"en/*.yaml": 1, "xx/*.yaml": 1})
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match=r"xx/\*\.yaml") as caught:
+        make_run(tmp_path / "run", dataclasses.replace(RECIPE, data=late))[0].data()
+    assert caught.value.code == "recipe_pattern"
+
+
+def test_shipped_patterns_of_late_files_match_corpus_files():
+    files = {path.relative_to(CORPUS_DIR).as_posix() for path in CORPUS_DIR.rglob("*.yaml")}
+    patterns = [pattern for path in RECIPES.glob("*.toml") for pattern in load_recipe(str(path)).data.late]
+    assert patterns and all(fnmatch.filter(files, pattern) for pattern in patterns)
+
+
+def test_lawful_rows_aimed_at_weak_points_do_not_raise_thresholds(copied, make_run):
+    found = []
+    for aimed in (False, True):
+        run, _ = make_run(copied)
+        for number, row in enumerate(run.dev):
+            if aimed and number % 2:
+                run.dev[number] = dataclasses.replace(row, meta={**row.meta, "aimed": "yes"})
+        logits = run.served(run.dev)
+        # Lawful rows that stand out, and are aimed.
+        for number, row in enumerate(run.dev):
+            if number % 2 and not any(row.labels.values()):
+                logits[number] += 4
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                run, "served", lambda rows, *_, run=run, logits=logits: logits[[run.dev.index(r) for r in rows]]
+            )
+            run.calibrate()
+        found.append(json.loads((copied / "calibration.json").read_text())["thresholds"]["cn_measures"])
+    assert sum(found[1].values()) < sum(found[0].values())
 
 
 @pytest.fixture

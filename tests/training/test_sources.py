@@ -431,6 +431,19 @@ def test_authored_frames_are_held_back_whole(tmp_path: Path) -> None:
     assert 0 < held < len(splits) / 2
 
 
+def test_authored_rows_say_which_file_they_are_of_and_whether_it_is_aimed(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    for name, more in (("plain", ""), ("weak", "aimed: true\n"), ("same", "aimed: false\n")):
+        file = tmp_path / "en" / f"{name}.yaml"
+        file.write_text(f'lang: en\n{more}label: insult\nitems:\n  - report: "{name}"\n', encoding="utf-8")
+    found = {row.text: (row.meta["file"], row.meta.get("aimed")) for row in read("authored", tmp_path)[0]}
+    assert found == {
+        "plain": ("en/plain.yaml", None),
+        "weak": ("en/weak.yaml", "yes"),
+        "same": ("en/same.yaml", None),
+    }
+
+
 def test_broken_corpus_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("lang: en\nitems:\n  - shout: x\n", encoding="utf-8")
     with pytest.raises(DataError, match="'shout'"):

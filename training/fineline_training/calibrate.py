@@ -124,7 +124,7 @@ def threshold_table(
 
     Labels of a team (``own``) are chosen each for itself: its rows know little but that label, so no row would be known
     to be lawful, and what they flag must not move the thresholds of the others. Their lawful rows are those known not
-    to have the label.
+    to have the label. ``counted`` is that of ``choose_thresholds``.
     """
     columns = [[c for c, label in enumerate(ids) if label not in own]]
     columns += [[c] for c, label in enumerate(ids) if label in own]

@@ -26,14 +26,7 @@ from fineline.files import replacing
 from fineline_training.examples import Examples, encode_records, epoch_batches, to_tensors
 from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel, distance, masked_loss, pair_loss
-from fineline_training.optimise import (
-    done_of_cycle,
-    load_trainable_state,
-    make_optimizer,
-    mean_state,
-    rate_factor,
-    trainable_state,
-)
+from fineline_training.optimise import load_trainable_state, make_optimizer, mean_state, rate_at, trainable_state
 from fineline_training.predict import predict
 from fineline_training.recipe import FitSpec
 from fineline_training.records import Record
@@ -194,7 +187,7 @@ class Fit:
                 if self.spec.restarts and self.position.epoch in (*self.spec.restarts, self.spec.epochs):
                     self._ends.append({name: value.clone() for name, value in trainable_state(self._plain).items()})
                 self.save()
-        load_trainable_state(self._plain, self._best or (mean_state(self._ends) if self._ends else {}))
+        load_trainable_state(self._plain, self._best or mean_state(self._ends))
         self._plain.encoder.set_attn_implementation(self._attention)
         return self._plain.eval()
 
@@ -214,8 +207,8 @@ class Fit:
         self.model.train()
         while self.position.step < steps:
             step = self.position.step
-            done = done_of_cycle(epoch + step / steps, self.spec.epochs, self.spec.restarts)
-            self._losses = [*self._losses[-99:], self._step(examples, plan[step], done)]
+            rate = rate_at(epoch + step / steps, self.spec)
+            self._losses = [*self._losses[-99:], self._step(examples, plan[step], rate)]
             self.position.step += 1
             now = time.monotonic()
             if now - shown > 1 or self.position.step == steps:
@@ -239,8 +232,8 @@ class Fit:
         if self.dev:
             self._log({"epoch": epoch, "dev_loss": self._dev_loss()})
 
-    def _step(self, examples: Examples, rows: list[int], done: float) -> float:
-        """One step on a batch; returns its loss."""
+    def _step(self, examples: Examples, rows: list[int], rate: float) -> float:
+        """One step on a batch at a share of the peak learning rate; returns its loss."""
         processes = self.accelerator.num_processes
         share = share_of(examples.pairs[rows], processes, self.accelerator.process_index)
         if processes > 1:
@@ -248,7 +241,7 @@ class Fit:
         batch = to_tensors(examples, [rows[place] for place in share.places], self.encoder.pad)
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_factor(done, self.spec.warmup)
+            group["lr"] = group["peak"] * rate
         with self.accelerator.autocast():
             logits = self.model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
         loss = share.weight * self._loss(logits.float(), batch)

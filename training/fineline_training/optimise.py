@@ -36,9 +36,14 @@ def done_of_cycle(position: float, epochs: int, restarts: Sequence[int]) -> floa
     return 1.0
 
 
+def rate_at(position: float, spec: FitSpec) -> float:
+    """Share of the peak learning rate at ``position``, in epochs from the start of the run."""
+    return rate_factor(done_of_cycle(position, spec.epochs, spec.restarts), spec.warmup)
+
+
 def mean_state(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of several ``trainable_state``, parameter by parameter."""
-    first = states[0]
+    """The mean of several ``trainable_state``, parameter by parameter; empty where there are none."""
+    first = states[0] if states else {}
     return {name: torch.stack([state[name].double() for state in states]).mean(0).to(first[name]) for name in first}
 
 

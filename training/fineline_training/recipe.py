@@ -1,8 +1,9 @@
 """A run is one recipe: TOML read into frozen dataclasses, saved resolved with the run."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,8 @@ class DataSpec:
         unlawful_limit: Highest share of flagged rows a source of ordinary text may hold (GB/T 45654 uses 5 %).
         fp32_every: Of the authored development rows, every how many-th is judged in fp32, too, to tell what the int8
             artefact decides otherwise.
-        late: Patterns of corpus files to the first epoch that draws their training rows; one that is not reached leaves
-            them out.
-        aimed: Patterns of corpus files that were written at what a model got wrong. They are trained on and calibrated
-            on as all are, but their lawful texts do not count to the share that a policy may flag: with every round of
-            writing that share would stand for harder text, and all thresholds would rise.
+        late: Patterns of corpus files to the first epoch, counted from 0, that draws their training rows; the latest of
+            several that match. An epoch that the run does not reach leaves them out.
     """
 
     sources: dict[str, SourceSpec] = field(default_factory=dict)
@@ -58,7 +56,6 @@ class DataSpec:
     unlawful_limit: float = 0.05
     fp32_every: int = 1
     late: dict[str, int] = field(default_factory=dict)
-    aimed: tuple[str, ...] = ()
 
     @property
     def public(self) -> frozenset[str]:
@@ -148,10 +145,10 @@ class Recipe:
     """Everything that decides a run's result.
 
     Attributes:
-        teachers: Recipes that are run first, with the same backbone, vocabulary and window. The run begins with the
-            mean of their weights, and learns from the mean of their scores beside what its rows know.
+        teachers: Recipes that are run first: names, or paths from the folder of this one. The run begins with the mean
+            of their weights, and learns the mean of their logits beside what its rows know.
         start: Set in recipes that go on from a bundle: the backbone, vocabulary, window, and where none are named the
-            sources and what is aimed, are then those of the bundle.
+            sources, are then those of the bundle.
     """
 
     name: str
@@ -207,22 +204,32 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError("recipe_value", f"{path.name}: data.late must name epochs from 1 on; all draw from epoch 0.")
     if recipe.start is not None:
         _check_start(recipe.start, path.name)
+        if recipe.teachers or recipe.fit.restarts:
+            raise ConfigError(
+                "recipe_value", f"{path.name}: a recipe with 'start' has no teachers and no fit.restarts."
+            )
     elif not data.sources:
         raise ConfigError("config_missing_key", f"{path.name}: data: key 'sources' is missing; name at least one.")
-    return recipe
+    beside = tuple(str(path.parent / name) if name.endswith(".toml") else name for name in recipe.teachers)
+    return replace(recipe, teachers=beside)
+
+
+_SHARED = ("backbone", "vocabulary", "fit.window", "fit.precision", "fit.freeze_words")
 
 
 def load_teachers(recipe: Recipe) -> dict[str, Recipe]:
     """The recipes of its teachers, by the name of their file.
 
     Raises:
-        ConfigError: One is missing, or has what its mean with the others cannot have.
+        ConfigError: One is missing, two have one name, or one is unlike the recipe in what averaged weights share.
     """
     found = {Path(name).stem: load_recipe(name) for name in recipe.teachers}
+    if len(found) < len(recipe.teachers):
+        raise ConfigError("recipe_value", "teachers: two have the same file name; give each its own.")
     for name, teacher in found.items():
-        same = (teacher.backbone, teacher.vocabulary, teacher.fit.window)
-        if same != (recipe.backbone, recipe.vocabulary, recipe.fit.window):
-            raise ConfigError("recipe_value", f"teacher '{name}': backbone, vocabulary or window differs.")
+        for key in _SHARED:
+            if attrgetter(key)(teacher) != attrgetter(key)(recipe):
+                raise ConfigError("recipe_value", f"teacher '{name}': {key} differs from the recipe's.")
         if teacher.teachers or teacher.start:
             raise ConfigError("recipe_value", f"teacher '{name}': it may have no teachers and no start of its own.")
     return found

@@ -63,12 +63,6 @@ def replayed_sources(start: Bundle, named: dict[str, SourceSpec], mirror: Path |
     return {name: share for name, share in sources.items() if mirror is not None or name == AUTHORED}
 
 
-def aimed_files(start: Bundle) -> tuple[str, ...]:
-    """Corpus files whose lawful texts did not count when the thresholds of ``start`` were chosen."""
-    manifest: Any = start.meta.manifest
-    return tuple(manifest.get("recipe", {}).get("data", {}).get("aimed", ()))
-
-
 class Retrain(Bundling):
     """One store of labels on one bundle, in one folder.
 
@@ -95,8 +89,9 @@ class Retrain(Bundling):
     ) -> None:
         sources = replayed_sources(start, recipe.data.sources, mirror)
         window = start.meta.window
-        data = replace(recipe.data, sources=sources, aimed=recipe.data.aimed or aimed_files(start))
-        recipe = replace(recipe, data=data, fit=replace(recipe.fit, window=window.size))
+        recipe = replace(
+            recipe, data=replace(recipe.data, sources=sources), fit=replace(recipe.fit, window=window.size)
+        )
         given = {label.id: label for label in (*start.taxonomy.own, *store.own_labels, *own_labels)}
         taxonomy = start.taxonomy.extended(given.values())
         tables = json.dumps([label.as_table() for label in taxonomy.own], sort_keys=True)
@@ -154,7 +149,8 @@ class Retrain(Bundling):
         write_text(self.folder / "data.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
         drawn = self._mixture(self.rows("train"))
         epochs = [drawn.epoch(number) for number in range(self.recipe.fit.epochs)]
-        write_teacher([self.start.path / MODEL], self.encoder, epochs, self.folder)
+        engine = Engine(self.start.path / MODEL, pad=self.encoder.pad)
+        write_teacher(lambda rows: engine.logits(first_windows(rows, self.encoder)), epochs, self.folder)
 
     def _repeats(self, rows: Sequence[Record]) -> int:
         """How often each of the team's rows stands in an epoch: a few hundred rows need more steps than one pass."""

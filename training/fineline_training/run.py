@@ -1,44 +1,51 @@
 """A run from a recipe: data, fit, export, calibrate, bundle; where the recipe has teachers, their runs come first.
 
-Teachers are runs like any other. Their mean in weights is where the run begins (Wortsman et al. 2022, "Model Soups"),
-their mean in scores is what it learns beside its rows: several models err less than one, and one can learn it from them
-(Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+The mean of its teachers' weights is where a run begins (Wortsman et al. 2022, "Model Soups"), the mean of their logits
+is what it learns beside its rows: several models err less than one, and one can learn it from them (Hinton et al.
+2015, "Distilling the Knowledge in a Neural Network").
 
 Killing a run anywhere and starting it again continues from the last station, and inside the fit from the last
 checkpoint.
 """
 
+import fnmatch
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from fineline.bundle import MODEL, load_bundle
 from fineline.encoding import Encoder, WindowSpec
+from fineline.errors import ConfigError
 from fineline.files import sha256_of, write_text
 from fineline.policy import POLICIES
 from fineline.taxonomy import TAXONOMY_FILE, load_taxonomy
 from fineline.text import NORMALISER_VERSION
 from fineline_training.backbone import Backbone, WordTable, load_backbone
 from fineline_training.build import build_dataset
-from fineline_training.bundling import Bundling
+from fineline_training.bundling import WEIGHTS, Bundling
 from fineline_training.corpus.loader import CORPUS_DIR
+from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.mixture import Mixture
 from fineline_training.model import SafetyModel
 from fineline_training.optimise import load_trainable_state, mean_state
+from fineline_training.predict import predict
 from fineline_training.recipe import Recipe, load_teachers
-from fineline_training.records import write_rows
+from fineline_training.records import Record, write_rows
 from fineline_training.sources.registry import AUTHORED, REGISTRY_FILE
 from fineline_training.teacher import Ensemble, write_teacher
 
 STATIONS = ("data", "fit", "export", "calibrate", "bundle")
+TEACHING = ("data", "fit")
+"""What a teacher needs: its weights."""
 
 
 def inputs_hash(recipe: Recipe, mirror: Path | None, *more: str) -> str:
@@ -63,6 +70,7 @@ class Run(Bundling):
         mirror: Local copy of the public sources, or ``None``.
         console: Where progress is told.
         backbone: Loads the backbone; tests give a small one.
+        names: The stations to pass, from the first on.
     """
 
     def __init__(
@@ -73,26 +81,38 @@ class Run(Bundling):
         mirror: Path | None = None,
         console: Console | None = None,
         backbone: Callable[[], Backbone] | None = None,
+        names: tuple[str, ...] = STATIONS,
     ) -> None:
-        self.teachers = {
-            name: Run(teacher, folder / "teachers" / name, mirror=mirror, console=console, backbone=backbone)
-            for name, teacher in load_teachers(recipe).items()
-        }
+        self._taught_by = load_teachers(recipe)
         super().__init__(
-            STATIONS,
+            names,
             recipe,
             folder,
             taxonomy=load_taxonomy(),
             window=WindowSpec(size=recipe.fit.window),
-            inputs_hash=inputs_hash(recipe, mirror, *(teacher.inputs_hash for teacher in self.teachers.values())),
+            inputs_hash=inputs_hash(recipe, mirror, *(inputs_hash(one, mirror) for one in self._taught_by.values())),
             console=console,
         )
         self.mirror = mirror
         self._load_backbone = backbone or (lambda: load_backbone(recipe.backbone, vocabulary=recipe.vocabulary))
 
+    def teachers(self) -> dict[str, "Run"]:
+        """The runs of its teachers by name, made anew at each call: what they load goes with them."""
+        return {
+            name: Run(
+                recipe,
+                self.folder / "teachers" / name,
+                mirror=self.mirror,
+                console=self.console,
+                backbone=self._load_backbone,
+                names=TEACHING,
+            )
+            for name, recipe in self._taught_by.items()
+        }
+
     def all(self) -> None:
         """Run every station that is not done, those of teachers first; the bundle is in the folder ``bundle``."""
-        for name, teacher in self.teachers.items():
+        for name, teacher in self.teachers().items():
             self.tell(f"teacher {name}")
             teacher.all()
         write_text(self.folder / "recipe.json", json.dumps(self.recipe.resolved(), indent=1) + "\n")
@@ -109,15 +129,43 @@ class Run(Bundling):
             unlawful_limit=spec.unlawful_limit,
             progress=True,
         )
+        self._check_late({row.meta.get("file", "") for row in built.records})
         for split in ("train", "dev"):
             rows = [record for record in built.records if record.split == split]
             write_rows(self.folder / f"{split}.jsonl.gz", rows)
         manifest = json.dumps(built.manifest.to_dict(), ensure_ascii=False, indent=1)
         write_text(self.folder / "data.json", manifest + "\n")
-        if self.teachers:
-            epochs = [self._mixture.epoch(number) for number in range(self.recipe.fit.epochs)]
-            served = [teacher.folder / "bundle" / MODEL for teacher in self.teachers.values()]
-            write_teacher(served, self.encoder, epochs, self.folder)
+        if self._taught_by:
+            mixture = self._mixture
+            epochs = [mixture.epoch(number) for number in range(self.recipe.fit.epochs)]
+            write_teacher(self._mean_of_teachers(), epochs, self.folder)
+
+    def _check_late(self, files: Collection[str]) -> None:
+        """Refuse a pattern that would change nothing.
+
+        Raises:
+            ConfigError: No corpus file matches it.
+        """
+        for pattern in self.recipe.data.late:
+            if not fnmatch.filter(files, pattern):
+                raise ConfigError(
+                    "recipe_pattern", f"data.late: '{pattern}' matches no corpus file; correct or drop it."
+                )
+
+    def _mean_of_teachers(self) -> Callable[[list[Record]], NDArray[np.float32]]:
+        """What scores rows as the mean of the teachers' logits."""
+        device = self.processes.device
+        models = [teacher.model.to(device) for teacher in self.teachers().values()]
+        half = self.recipe.fit.precision == "bf16"
+
+        def score(rows: list[Record]) -> NDArray[np.float32]:
+            examples = encode_records(rows, self.encoder, self.ids)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                logits = [predict(model, examples, pad=self.encoder.pad) for model in models]
+            mean: NDArray[np.float32] = np.mean(logits, axis=0, dtype=np.float32)
+            return mean
+
+        return score
 
     @property
     def _mixture(self) -> Mixture:
@@ -152,8 +200,7 @@ class Run(Bundling):
         """Train on the mixture; returns the minutes that took, those before a kill included."""
         authored = [row for row in self.dev if row.source == AUTHORED]
         model = self._new_model()
-        if self.teachers:
-            load_trainable_state(model, mean_state([teacher.trained() for teacher in self.teachers.values()]))
+        load_trainable_state(model, mean_state([teacher.trained() for teacher in self.teachers().values()]))
         fit = Fit(
             model=model,
             encoder=self.encoder,
@@ -163,21 +210,20 @@ class Run(Bundling):
             seed=self.recipe.seed,
             folder=self.folder,
             dev=authored[:: max(1, len(authored) // self.recipe.data.dev_cap)],
-            teacher=Ensemble(self.folder) if self.teachers else None,
+            teacher=Ensemble(self.folder) if self._taught_by else None,
         )
         return self.train(fit)
 
     def more_manifest(self) -> dict[str, Any]:
         """The teachers and how each was made, where there are any."""
-        bundles = {name: load_bundle(teacher.folder / "bundle") for name, teacher in self.teachers.items()}
-        made = {}
-        for name, bundle in bundles.items():
-            manifest: Any = bundle.meta.manifest
-            made[name] = {
-                "model": bundle.model_id,
-                "files": dict(bundle.meta.files),
-                **{part: manifest[part] for part in ("recipe", "stations", "environment")},
+        made = {
+            name: {
+                "recipe": teacher.recipe.resolved(),
+                "stations": teacher.passed(),
+                "weights": sha256_of(teacher.folder / WEIGHTS),
             }
+            for name, teacher in self.teachers().items()
+        }
         return {"teachers": made} if made else {}
 
     @cached_property

@@ -76,6 +76,13 @@ class Stations:
         write_text(marker, json.dumps(row) + "\n")
         self.tell(f"{name}: {minutes:.1f} min, peak memory so far {peak:.1f} GiB")
 
+    def passed(self) -> dict[str, dict[str, float]]:
+        """Minutes and peak memory of every station that is done, in order of their names."""
+        done = {
+            path.name.split(".")[0]: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.done.json"))
+        }
+        return {name: {key: value for key, value in row.items() if key != "inputs"} for name, row in done.items()}
+
     def tell(self, line: str) -> None:
         """Say something once, however many processes there are."""
         if self.processes.is_main_process:

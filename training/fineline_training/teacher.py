@@ -1,11 +1,11 @@
 """What other models say of the rows of every epoch: computed once, before training, and kept.
 
 A run that goes on from a bundle is held to it: where a team's row does not know a label, the bundle's score stands in,
-and on rows of the original mixture it stands in for all labels. A run with teachers learns from their mean beside what
-its rows know. Scores are those of the served artefacts on the same window that is trained on.
+and on rows of the original mixture it stands in for all labels. A run with teachers learns the mean of their logits
+beside what its rows know. Only the window that is trained on is scored.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fineline.encoding import Encoder
-from fineline.engine import Engine
+from fineline.errors import DataError
 from fineline.files import replacing
-from fineline_training.examples import Examples, first_windows
+from fineline_training.examples import Examples
 from fineline_training.records import Record
 
 _CHUNK = 512
@@ -27,30 +26,42 @@ def _file(folder: Path, epoch: int) -> Path:
     return folder / f"teacher-{epoch}.npy"
 
 
-def write_teacher(models: Sequence[Path], encoder: Encoder, epochs: Sequence[Sequence[Record]], folder: Path) -> None:
+def write_teacher(
+    score: Callable[[list[Record]], NDArray[np.float32]], epochs: Sequence[Sequence[Record]], folder: Path
+) -> None:
     """Score the rows of all epochs, each text once.
 
     Args:
-        models: ONNX files with the same outputs; the mean of their logits is kept.
-        encoder: Their encoder.
+        score: Rows to logits, float32, shape (rows, labels).
         epochs: Rows of each epoch, as the mixture draws them.
         folder: Where the logits go, a file an epoch.
     """
     unique = list({(row.text, row.context): row for epoch in epochs for row in epoch}.values())
     places = {(row.text, row.context): place for place, row in enumerate(unique)}
-    engines = [Engine(model, pad=encoder.pad) for model in models]
-    logits = np.empty((len(unique), engines[0].outputs), dtype=np.float32)
+    found = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("scores of the teacher", total=len(unique))
         for low in range(0, len(unique), _CHUNK):
             part = unique[low : low + _CHUNK]
-            windows = first_windows(part, encoder)
-            logits[low : low + len(part)] = np.mean([engine.logits(windows) for engine in engines], axis=0)
+            found.append(score(part))
             progress.advance(task, len(part))
+    logits = np.concatenate(found)
     for number, epoch in enumerate(epochs):
         with replacing(_file(folder, number)) as file:
             np.save(file, logits[[places[row.text, row.context] for row in epoch]])
+
+
+def _read(folder: Path, epoch: int, rows: Sequence[Record]) -> NDArray[np.float32]:
+    """What was written of an epoch, float32, shape (rows, labels).
+
+    Raises:
+        DataError: It is of other rows.
+    """
+    logits: NDArray[np.float32] = np.load(_file(folder, epoch))
+    if len(logits) != len(rows):
+        raise DataError("run_teacher", f"{_file(folder, epoch)} is of other rows: delete data.done.json and run again.")
+    return logits
 
 
 class Ensemble:
@@ -68,7 +79,7 @@ class Ensemble:
 
     def __call__(self, epoch: int, rows: Sequence[Record], examples: Examples) -> Examples:
         """The examples of an epoch's rows with the teachers' logits."""
-        return replace(examples, teacher=np.load(_file(self._folder, epoch)))
+        return replace(examples, teacher=_read(self._folder, epoch, rows))
 
 
 class Anchor:
@@ -98,8 +109,12 @@ class Anchor:
         return replace(examples, teacher=teacher, labels=labels, any_of=examples.any_of & open_sets)
 
     def logits(self, epoch: int, rows: Sequence[Record]) -> NDArray[np.float32]:
-        """Logits to stay near, float32, shape (rows, labels), NaN where there are none."""
-        known = np.load(_file(self._folder, epoch))
+        """Logits to stay near, float32, shape (rows, labels), NaN where there are none.
+
+        Raises:
+            DataError: What was written is of other rows.
+        """
+        known = _read(self._folder, epoch, rows)
         wanted = np.full((len(rows), len(self._ids)), np.nan, dtype=np.float32)
         wanted[:, : known.shape[1]] = known
         wanted[:, self._free] = np.nan

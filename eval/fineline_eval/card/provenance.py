@@ -21,6 +21,9 @@ measured on the team's own rows alone, where those were given."""
 _DEFINED = """\
 Defined anew by the team that trained this model: {labels}. The sets of this card judge them as Fineline defines
 them."""
+_TAUGHT = """\
+The fit began with the mean of these models' weights, and learned the mean of their logits beside what its rows
+know:"""
 _PARITY_NOTE = """\
 Measured when the bundle was made; calibration was fitted on the int8 artefact. Differences from the trained model in
 logits, and share of held-back authored rows on which int8 and fp32 flag the same labels. In a batch, int8 logits
@@ -110,17 +113,32 @@ def _served(report: Report) -> str:
     )
 
 
+def _stations(stations: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {row['minutes']} min (peak {row['peak_memory_gib']} GiB)" for name, row in stations.items()
+    )
+
+
+def _teachers(report: Report) -> list[str]:
+    """How the models were made that it began with the mean of, and learned from; nothing where there are none."""
+    taught: Any = report.manifest.get("teachers", {})
+    rows = [
+        f"- `{name}`: recipe `{teacher['recipe']['name']}`, {teacher['recipe']['fit']['epochs']} epochs. Stations: "
+        f"{_stations(teacher['stations'])}. Weights: sha256 `{teacher['weights'][:16]}`."
+        for name, teacher in taught.items()
+    ]
+    return [_TAUGHT, "\n".join(rows)] if rows else []
+
+
 def training(report: Report) -> list[str]:
     """Recipe, stations, backbone, environment, parity of the artefacts, speed."""
-    stations = ", ".join(
-        f"{name} {row['minutes']} min (peak {row['peak_memory_gib']} GiB)"
-        for name, row in entry(report, "stations").items()
-    )
+    stations = _stations(entry(report, "stations"))
     environment = ", ".join(f"{name} {version}" for name, version in entry(report, "environment").items())
     backbone = "; ".join(f"{key}: {value}" for key, value in entry(report, "backbone").items())
     parity = entry(report, "parity")
     return [
         f"Recipe `{entry(report, 'recipe', 'name')}`. Stations: {stations}.",
+        *_teachers(report),
         f"Backbone: {backbone}.",
         f"Environment: {environment}.",
         _PARITY_NOTE.format(alone=parity["int8_alone_worst"]),

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ REGISTERS = frozenset(
 )
 _GROUP_KEYS = frozenset({"label", "labels", "register", "context", "form", "target"})
 _TEXT_KEYS = frozenset({"text", "label", "labels", "register", "context", "form", "target"})
-_FILE_KEYS = frozenset({"lang", "writer", "label", "items", "terms", "frames", "frames_per_term", "version"})
+_FILE_KEYS = frozenset({"lang", "writer", "label", "items", "terms", "frames", "frames_per_term", "version", "aimed"})
 FRAMES_PER_TERM = 4
 """Frames a term is set into, unless the file's ``frames_per_term`` says otherwise."""
 
@@ -50,6 +50,7 @@ class Item:
         target: Name of the group the text is about, where a slot filled it or the writer named it.
         file: Path relative to the corpus folder.
         form: Functional form (derogation, negated hate, spelling, ...) where the writer named one.
+        aimed: Whether the file was written at what a model got wrong, and so is harder than ordinary text.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Item:
     target: str = ""
     file: str = ""
     form: str = ""
+    aimed: bool = False
 
 
 def _digest(*parts: str) -> str:
@@ -148,13 +150,11 @@ def _expand(file: str, head: Mapping[str, Any]) -> Iterator[Item]:
                 for item in _group_items(where, file, lang, writer, frames[index], label, target=term):
                     if "{group}" not in item.text and "{group}" not in (item.context or ""):
                         raise CorpusError(f"{where}: a frame's text needs the slot {{group}}.")
-                    yield Item(
-                        **{
-                            **{k: getattr(item, k) for k in Item.__dataclass_fields__},
-                            "text": item.text.replace("{group}", term),
-                            "context": item.context.replace("{group}", term) if item.context else None,
-                            "pair": _digest(item.frame, term),
-                        }
+                    yield replace(
+                        item,
+                        text=item.text.replace("{group}", term),
+                        context=item.context.replace("{group}", term) if item.context else None,
+                        pair=_digest(item.frame, term),
                     )
 
 
@@ -188,7 +188,10 @@ def load_file(path: Path, root: Path = CORPUS_DIR) -> list[Item]:
             f"{file} item {number}", file, head["lang"], head.get("writer", ""), group, head.get("label")
         )
     items += _expand(file, head)
-    return items
+    aimed = head.get("aimed", False)
+    if not isinstance(aimed, bool):
+        raise CorpusError(f"{file}: 'aimed' must be true or false.")
+    return [replace(item, aimed=aimed) for item in items]
 
 
 def load_corpus(root: Path = CORPUS_DIR) -> list[Item]:

@@ -37,5 +37,5 @@ def read_authored(folder: Path) -> Rows:
             source="authored",
             pair=item.pair,
             split="dev" if int(item.frame, 16) % _HELD_BACK == 0 else "train",
-            meta={key: value for key, value in meta.items() if value},
+            meta={key: value for key, value in meta.items() if value} | ({"aimed": "yes"} if item.aimed else {}),
         )
