@@ -34,8 +34,9 @@ def test_decisions_are_the_verdicts(scan, policy):
         if not verdict.flagged:
             assert decision["start"] is decision["end"] is None
             continue
-        best = max(verdict.windows, key=lambda window: window.scores[verdict.flagged[0]])
-        assert (decision["start"], decision["end"]) == (best.start, best.end)
+        scores = {(window.start, window.end): window.scores[verdict.flagged[0]] for window in verdict.windows}
+        # A repeated text has equal windows; which of them is higher by rounding depends on the batch.
+        assert scores[decision["start"], decision["end"]] == pytest.approx(max(scores.values()), abs=1e-5)
         places.add(decision["end"] - decision["start"] < len(text))
     assert places == {True, False}, "some flagged text has one window, some more"
     assert done.documents == len(good)

@@ -19,6 +19,7 @@ from fineline.errors import ConfigError
 from fineline.files import sha256_of
 from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
+from fineline_training import bundling
 from fineline_training import run as module
 from fineline_training.corpus.loader import CORPUS_DIR
 from fineline_training.examples import encode_records
@@ -267,25 +268,20 @@ def test_shipped_patterns_of_late_files_match_corpus_files():
     assert patterns and all(fnmatch.filter(files, pattern) for pattern in patterns)
 
 
-def test_lawful_rows_aimed_at_weak_points_do_not_raise_thresholds(copied, make_run):
-    found = []
-    for aimed in (False, True):
-        run, _ = make_run(copied)
-        for number, row in enumerate(run.dev):
-            if aimed and number % 2:
-                run.dev[number] = dataclasses.replace(row, meta={**row.meta, "aimed": "yes"})
-        logits = run.served(run.dev)
-        # Lawful rows that stand out, and are aimed.
-        for number, row in enumerate(run.dev):
-            if number % 2 and not any(row.labels.values()):
-                logits[number] += 4
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                run, "served", lambda rows, *_, run=run, logits=logits: logits[[run.dev.index(r) for r in rows]]
-            )
-            run.calibrate()
-        found.append(json.loads((copied / "calibration.json").read_text())["thresholds"]["cn_measures"])
-    assert sum(found[1].values()) < sum(found[0].values())
+def test_the_station_tells_which_lawful_rows_were_aimed_at_weak_points(copied, make_run, monkeypatch):
+    run, _ = make_run(copied)
+    told = []
+    real = bundling.threshold_table
+    monkeypatch.setattr(
+        bundling, "threshold_table", lambda *args, **more: told.append(more["counted"]) or real(*args, **more)
+    )
+    aimed = [number % 3 == 0 for number in range(len(run.dev))]
+    run.dev = [
+        dataclasses.replace(row, meta={**row.meta, "aimed": "yes"} if yes else {**row.meta, "aimed": ""})
+        for row, yes in zip(run.dev, aimed, strict=True)
+    ]
+    run.calibrate()
+    assert told[0].tolist() == [not yes for yes in aimed]
 
 
 @pytest.fixture

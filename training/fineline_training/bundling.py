@@ -196,7 +196,7 @@ class Bundling(Stations, ABC):
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
-        counted = np.array(["aimed" not in row.meta for row in self.dev], dtype=np.bool_)
+        counted = np.array([not row.meta.get("aimed") for row in self.dev], dtype=np.bool_)
         thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
         thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
