@@ -17,11 +17,14 @@ from rich.console import Console
 
 from fineline import Classifier
 from fineline.bundle import load_bundle
+from fineline.calibration import calibrated
 from fineline.errors import ConfigError
 from fineline.files import sha256_of
 from fineline.own_labels import own_label
+from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
 from fineline_training import retrain as module
+from fineline_training.bundling import served_logits
 from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.labels.store import LabelStore
@@ -126,6 +129,25 @@ def test_the_manifest_says_where_it_came_from_and_no_text(finished, tiny_bundle)
     assert manifest["recipe"]["start"]["layers"] == 1
     assert "herbal" not in json.dumps(manifest)
     assert "herbal" not in (finished / "bundle" / "golden.jsonl").read_text(encoding="utf-8")
+
+
+def test_no_policy_may_flag_more_lawful_text_than_with_the_bundle(finished, make):
+    run, _ = make(finished)
+    shipped, meta = load_policies(), run.start.meta
+    lawful = [row for row in run.dev if row.source == AUTHORED and not any(row.labels.values())]
+    scores = calibrated(
+        served_logits(run.start.path / "model.onnx", run.encoder, lawful), [meta.calibration[x] for x in meta.labels]
+    )
+    for cut in (0.0, 0.3, 1.1):
+        thresholds = {name: dict.fromkeys(meta.labels, cut) for name in shipped}
+        run.start = dataclasses.replace(run.start, meta=dataclasses.replace(meta, thresholds=thresholds))
+        share = float((scores >= cut).any(axis=1).mean())
+        assert {name: policy.max_lawful_flagged for name, policy in run.policies().items()} == {
+            name: pytest.approx(min(policy.max_lawful_flagged, share)) for name, policy in shipped.items()
+        }
+    aimed = [dataclasses.replace(row, meta={**row.meta, "aimed": "yes"}) for row in run.dev]
+    run.dev = aimed
+    assert run.policies() == shipped, "nothing counts"
 
 
 def test_held_back_rows_are_in_no_other_part(finished):

@@ -24,7 +24,7 @@ from fineline.encoding import Encoder, Window, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline.files import replacing, write_text
-from fineline.policy import DEFAULT_POLICY, load_policies
+from fineline.policy import DEFAULT_POLICY, Policy, load_policies
 from fineline.taxonomy import Taxonomy, load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 from fineline_training.arrays import label_arrays
@@ -61,6 +61,11 @@ def served_logits(model: Path, encoder: Encoder, rows: list[Record]) -> NDArray[
     flat = engine.logits([window for windows in encoded for window in windows])
     counts = np.cumsum([0, *(len(windows) for windows in encoded)])
     return np.stack([flat[low:high].max(axis=0) for low, high in pairwise(counts)])
+
+
+def counts_as_lawful(rows: Sequence[Record]) -> NDArray[np.bool_]:
+    """Which rows count to the share of lawful text that a policy may flag, where they are lawful; shape (rows,)."""
+    return np.array([not row.meta.get("aimed") for row in rows], dtype=np.bool_)
 
 
 class Bundling(Stations, ABC):
@@ -196,8 +201,8 @@ class Bundling(Stations, ABC):
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
-        counted = np.array([not row.meta.get("aimed") for row in self.dev], dtype=np.bool_)
-        thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
+        policies, counted = self.policies(), counts_as_lawful(self.dev)
+        thresholds = threshold_table(probabilities, labels, self.ids, policies, own=own, counted=counted)
         thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         kept = authored[:: self.recipe.data.fp32_every]
@@ -213,6 +218,10 @@ class Bundling(Stations, ABC):
             "decisions": [asdict(row) for row in same],
         }
         write_text(self.folder / "calibration.json", json.dumps(report, indent=1) + "\n")
+
+    def policies(self) -> dict[str, Policy]:
+        """The policies by name, with the limits that thresholds are chosen by."""
+        return load_policies()
 
     def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
         """Calibration, and thresholds by policy, of labels for which no development row says yes or none says no."""
