@@ -18,8 +18,8 @@ PULL = 2.0
 """Weight, in rows, of the pull of scale towards 1 and shift towards 0."""
 LOWEST, HIGHEST = 0.05, 0.97
 """Thresholds stay inside this range: outside it a few development rows would decide."""
-LEAST_BETA, BETAS = 1 / 64, 60
-"""Smallest beta tried, as a share of the policy's, and how many are tried."""
+LEAST_BETA, HALVINGS = 1 / 64, 24
+"""Smallest beta tried, as a share of the policy's, and how often the interval to it is halved."""
 
 
 def fit_platt(logits: NDArray[np.float64], truth: NDArray[np.int8]) -> Calibration:
@@ -100,14 +100,32 @@ def choose_thresholds(
     """
     known = [labels[:, column] >= 0 for column in range(len(ids))]
     lawful = probabilities[(labels == 0).all(axis=1) & (True if counted is None else counted)]
-    for beta in policy.beta * np.geomspace(1, LEAST_BETA, BETAS):
-        best = [best_threshold(probabilities[k, c], labels[k, c], float(beta)) for c, k in enumerate(known)]
+
+    def chosen(share: float) -> NDArray[np.float64]:
+        beta = policy.beta * share
+        best = [best_threshold(probabilities[k, c], labels[k, c], beta) for c, k in enumerate(known)]
         # Rounded up, because rounding down could reach a lawful row again.
-        thresholds = np.ceil(np.array(best) * 1e4 - 1e-6) / 1e4
-        if not len(lawful) or (lawful >= thresholds).any(axis=1).mean() <= policy.max_lawful_flagged:
-            break
-    else:
-        thresholds = np.full(len(ids), HIGHEST)
+        return np.ceil(np.array(best) * 1e4 - 1e-6) / 1e4
+
+    def keeps(thresholds: NDArray[np.float64]) -> bool:
+        flagged = (lawful >= thresholds).any(axis=1)
+        return not len(lawful) or bool(flagged.mean() <= policy.max_lawful_flagged)
+
+    thresholds = chosen(1.0)
+    if not keeps(thresholds):
+        # No threshold rises with beta, so the share of lawful rows flagged does not fall: the interval can be halved.
+        # In steps of 7 % of beta, two nearly equal models lay more than a point of recall apart (training/LOG.md).
+        low, high, thresholds = LEAST_BETA, 1.0, chosen(LEAST_BETA)
+        if not keeps(thresholds):
+            thresholds = np.full(len(ids), HIGHEST)
+        else:
+            for _ in range(HALVINGS):
+                middle = float(np.sqrt(low * high))
+                found = chosen(middle)
+                if keeps(found):
+                    low, thresholds = middle, found
+                else:
+                    high = middle
     return {label: float(value) for label, value in zip(ids, thresholds, strict=True)}
 
 
