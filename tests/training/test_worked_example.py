@@ -22,16 +22,16 @@ version = "0.0.1"
 [data]
 compose = 0.15
 [fit]
-epochs = 2
+epochs = 3
 precision = "fp32"
 batch_tokens = 1024
-encoder_rate = 1e-3
+encoder_rate = 3e-4
 head_rate = 2e-2
 weight_decay = 0.0
 [start]
 layers = 1
 least_rows = 160
-checks = 1
+checks = 3
 watched = 60
 lawful_slack = 1.0
 precision_slack = 1.0
