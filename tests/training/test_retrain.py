@@ -17,14 +17,11 @@ from rich.console import Console
 
 from fineline import Classifier
 from fineline.bundle import load_bundle
-from fineline.calibration import calibrated
 from fineline.errors import ConfigError
 from fineline.files import sha256_of
 from fineline.own_labels import own_label
-from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
 from fineline_training import retrain as module
-from fineline_training.bundling import served_logits
 from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT, Fit
 from fineline_training.labels.store import LabelStore
@@ -35,6 +32,7 @@ from fineline_training.restore import restore
 from fineline_training.retrain import STATIONS, Retrain, replayed_sources
 from fineline_training.sources.registry import AUTHORED
 from fineline_training.team import TEAM
+from fineline_training.watch import SHARES, Check, Watch
 
 pytestmark = pytest.mark.usefixtures("small_corpus", "judging_leaves_files")
 
@@ -131,23 +129,12 @@ def test_the_manifest_says_where_it_came_from_and_no_text(finished, tiny_bundle)
     assert "herbal" not in (finished / "bundle" / "golden.jsonl").read_text(encoding="utf-8")
 
 
-def test_no_policy_may_flag_more_lawful_text_than_with_the_bundle(finished, make):
-    run, _ = make(finished)
-    shipped, meta = load_policies(), run.start.meta
-    lawful = [row for row in run.dev if row.source == AUTHORED and not any(row.labels.values())]
-    scores = calibrated(
-        served_logits(run.start.path / "model.onnx", run.encoder, lawful), [meta.calibration[x] for x in meta.labels]
-    )
-    for cut in (0.0, 0.3, 1.1):
-        thresholds = {name: dict.fromkeys(meta.labels, cut) for name in shipped}
-        run.start = dataclasses.replace(run.start, meta=dataclasses.replace(meta, thresholds=thresholds))
-        share = float((scores >= cut).any(axis=1).mean())
-        assert {name: policy.max_lawful_flagged for name, policy in run.policies().items()} == {
-            name: pytest.approx(min(policy.max_lawful_flagged, share)) for name, policy in shipped.items()
-        }
-    aimed = [dataclasses.replace(row, meta={**row.meta, "aimed": "yes"}) for row in run.dev]
-    run.dev = aimed
-    assert run.policies() == shipped, "nothing counts"
+def test_labels_of_before_keep_their_calibration_and_thresholds(finished, tiny_bundle):
+    start, bundle = load_bundle(tiny_bundle).meta, load_bundle(finished / "bundle").meta
+    assert {label: bundle.calibration[label] for label in start.labels} == dict(start.calibration)
+    for policy, table in bundle.thresholds.items():
+        assert {label: table[label] for label in start.labels} == dict(start.thresholds[policy])
+        assert 0.05 <= table[OWN] <= 0.97
 
 
 def test_held_back_rows_are_in_no_other_part(finished):
@@ -164,11 +151,40 @@ def test_held_back_rows_are_in_no_other_part(finished):
 def test_checks_are_logged_and_drawn_and_the_best_state_is_kept(finished):
     checks = json.loads((finished / "curves.json").read_text())
     logged = [json.loads(line) for line in (finished / "fit.jsonl").read_text().splitlines()]
-    assert len(checks) == len([row for row in logged if "gain" in row]) == 7
+    assert len(checks) == len([row for row in logged if "gain" in row])
+    assert [check["share"] for check in checks][:8] == [*[1.0] * 7, 0.0], "at the end, states between"
     assert max(check["gain"] for check in checks if check["within"]) > checks[0]["gain"]
     svg = (finished / "curves.svg").read_text(encoding="utf-8")
-    assert svg.count("<circle") == 3 * 7
-    assert "<title>Learning curves over 7 checks" in svg
+    assert svg.count("<circle") == 3 * len(checks)
+    assert f"<title>Learning curves over {len(checks)} checks" in svg
+
+
+def test_the_state_nearest_to_the_bundle_is_kept_that_gains_as_much(finished, make, tiny_bundle, tmp_path, monkeypatch):
+    def trained(name: str, gains: dict[float, float]) -> dict[str, torch.Tensor]:
+        """Weights after a fit whose checks rise, and whose states between gain so much."""
+
+        def measure(self: Watch, done: float, logits: Any, share: float = 1.0) -> Check:
+            gain = 0.1 * done if share == 1 else gains[share]
+            return Check(done=done, gain=gain, kept=1.0, lawful_flagged=0.0, moved=share, within=True, share=share)
+
+        folder = tmp_path / name
+        shutil.copytree(finished, folder)
+        (folder / CHECKPOINT).unlink()
+        monkeypatch.setattr(Watch, "measure", measure)
+        make(folder)[0].fit()
+        weights: dict[str, torch.Tensor] = torch.load(folder / "model.pt", weights_only=True)
+        return weights
+
+    epochs = RECIPE.fit.epochs
+    end = trained("end", dict.fromkeys(SHARES, 0.0))
+    half = trained("half", {0.0: 0.0, 0.25: 0.1 * epochs - 0.006, 0.5: 0.1 * epochs - 0.004})
+    start = dict(restore(load_bundle(tiny_bundle), len(load_taxonomy().ids) + 1).model.named_parameters())
+    assert end.keys() == half.keys()
+    for name, value in end.items():
+        mixed = (start[name] + value) / 2 if name.startswith("encoder.") else value
+        torch.testing.assert_close(half[name], mixed.detach(), msg=name)
+    moved = [name for name in end if name.startswith("encoder.") and not torch.equal(end[name], half[name])]
+    assert moved, "the encoder trained"
 
 
 def test_lower_layers_and_words_stay_as_they_were(finished, make):

@@ -15,7 +15,7 @@ from fineline_training.examples import Examples
 from fineline_training.recipe import StartSpec
 from fineline_training.watch import Check, Watch, mean_precision
 
-SPEC = StartSpec(checks=4, patience=2, lawful_slack=0.1, precision_slack=0.1)
+SPEC = StartSpec(checks=4, patience=2, lawful_slack=0.1, precision_slack=0.1, gain_slack=0.01)
 OLD = ("insult", "violence")
 BUNDLE = SimpleNamespace(
     meta=SimpleNamespace(
@@ -160,6 +160,13 @@ def test_curves_show_every_check_and_the_state_that_was_kept():
     assert svg.count('class="in"') == 9
     assert svg.count('class="out"') == 3
     assert svg.count('class="kept"') == 3
-    assert "the state after 1 epochs was kept" in svg
+    assert "the state after 1 epochs was kept." in svg
+    between = dataclasses.replace(checks[2], share=0.25)
+    both = draw_curves([*checks, between], between)
+    assert "the state after 1 epochs was kept, 25 % of the encoder's way." in both
+    assert both.count("<circle") == 15
+    assert [line for line in both.splitlines() if "polyline" in line] == [
+        line for line in svg.splitlines() if "polyline" in line
+    ], "the line goes through the states that were trained"
     ElementTree.fromstring(draw_curves(checks[:1], checks[0]))
     assert draw_curves([dataclasses.replace(c, gain=0.2) for c in checks], checks[2]) != svg

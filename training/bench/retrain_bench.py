@@ -127,11 +127,14 @@ def main(
     if turned:
         rows = vulgar_rows(mirror, turned)
         wrong, ids = flipped(rows, share)
-        clean, _ = _import(rows, work, f"clean-{turned}")
+        clean, _ = _import(rows, work, str(turned))
         noisy, _ = _import(wrong, work, f"turned-{turned}")
         cleaned = work / "cleaned"
         if "noise" not in result:
             keep("noise", find_turned(noisy, ids, cleaned))
+        if str(turned) in result["sizes"]:  # the same rows, trained on already
+            label = result["sizes"][str(turned)]["label"]
+            keep("noise", result["noise"] | {CASES[0]: {"ap": label["average_precision"], "f1": label["f1"]}})
         for name, store in zip(CASES, (clean, noisy, cleaned), strict=True):
             if name not in result["noise"]:
                 found = fitted(store, load_recipe(recipe), work / f"noise-{name.split()[0]}", mirror)

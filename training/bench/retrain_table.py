@@ -20,7 +20,7 @@ def _pipe(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _sizes(result: dict[str, Any]) -> Iterator[str]:
-    sizes = result["sizes"]
+    sizes = {count: result["sizes"][count] for count in sorted(result["sizes"], key=int)}
     header = ("", *(f"{int(count):,} new rows" for count in sizes))
     stations = max((list(one["stations"]) for one in sizes.values()), key=len)
     rows = [

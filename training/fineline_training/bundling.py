@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
@@ -24,7 +23,7 @@ from fineline.encoding import Encoder, Window, WindowSpec
 from fineline.engine import Engine
 from fineline.errors import DataError
 from fineline.files import replacing, write_text
-from fineline.policy import DEFAULT_POLICY, Policy, load_policies
+from fineline.policy import DEFAULT_POLICY, load_policies
 from fineline.taxonomy import Taxonomy, load_taxonomy
 from fineline.text import NORMALISER_VERSION, View
 from fineline_training.arrays import label_arrays
@@ -52,20 +51,6 @@ RANGE_ROWS = 2000
 GOLDEN_TOLERANCE = 0.75
 """Across CPUs: int8 kernels differ with the instruction set, on the machine it was made on the difference is 0."""
 _PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "tokenizers", "numpy", "scipy")
-
-
-def served_logits(model: Path, encoder: Encoder, rows: list[Record]) -> NDArray[np.float32]:
-    """Logits of an artefact over all windows of each row, as serving computes them; shape (rows, labels)."""
-    engine = Engine(model, pad=encoder.pad)
-    encoded = encoder.encode([row.text for row in rows], [row.context for row in rows])
-    flat = engine.logits([window for windows in encoded for window in windows])
-    counts = np.cumsum([0, *(len(windows) for windows in encoded)])
-    return np.stack([flat[low:high].max(axis=0) for low, high in pairwise(counts)])
-
-
-def counts_as_lawful(rows: Sequence[Record]) -> NDArray[np.bool_]:
-    """Which rows count to the share of lawful text that a policy may flag, where they are lawful; shape (rows,)."""
-    return np.array([not row.meta.get("aimed") for row in rows], dtype=np.bool_)
 
 
 class Bundling(Stations, ABC):
@@ -189,20 +174,24 @@ class Bundling(Stations, ABC):
         return first_windows(rows[:RANGE_ROWS], self.encoder)
 
     def served(self, rows: list[Record], artefact: str = "model.onnx") -> NDArray[np.float32]:
-        """Logits of one of the artefacts over all windows."""
-        return served_logits(self.folder / artefact, self.encoder, rows)
+        """Logits of one of the artefacts over all windows of each row, as serving computes them."""
+        engine = Engine(self.folder / artefact, pad=self.encoder.pad)
+        encoded = self.encoder.encode([row.text for row in rows], [row.context for row in rows])
+        flat = engine.logits([window for windows in encoded for window in windows])
+        counts = np.cumsum([0, *(len(windows) for windows in encoded)])
+        return np.stack([flat[low:high].max(axis=0) for low, high in pairwise(counts)])
 
     def calibrate(self) -> None:
         """Fit calibration and thresholds on development rows, with the artefact that is served."""
         logits = self.served(self.dev)
         labels, _ = label_arrays(self.dev, self.ids)
-        untold = [label for label, column in zip(self.ids, labels.T, strict=True) if not {0, 1} <= set(column.tolist())]
-        scales, limits = self.inherited(untold)
+        scales, limits = self.inherited()
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
-        policies, counted = self.policies(), counts_as_lawful(self.dev)
-        thresholds = threshold_table(probabilities, labels, self.ids, policies, own=own, counted=counted)
+        # Lawful texts that were written at what a model got wrong do not count to the share that may be flagged.
+        counted = np.array([not row.meta.get("aimed") for row in self.dev], dtype=np.bool_)
+        thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
         thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         kept = authored[:: self.recipe.data.fp32_every]
@@ -219,12 +208,8 @@ class Bundling(Stations, ABC):
         }
         write_text(self.folder / "calibration.json", json.dumps(report, indent=1) + "\n")
 
-    def policies(self) -> dict[str, Policy]:
-        """The policies by name, with the limits that thresholds are chosen by."""
-        return load_policies()
-
-    def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
-        """Calibration, and thresholds by policy, of labels for which no development row says yes or none says no."""
+    def inherited(self) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
+        """Calibration, and thresholds by policy, of labels that keep what an earlier bundle has."""
         return {}, {}
 
     def bundle(self) -> None:

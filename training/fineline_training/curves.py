@@ -40,7 +40,7 @@ def _panel(top: float, name: str, checks: Sequence[Check], chosen: Check) -> lis
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{low + share * (high - low):.3f}</text>')
     x, _ = place(chosen)
     parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{top + _HEIGHT}" class="kept"/>')
-    path = " ".join("{:.1f},{:.1f}".format(*place(check)) for check in checks)
+    path = " ".join("{:.1f},{:.1f}".format(*place(check)) for check in checks if check.share == 1)
     parts.append(f'<polyline points="{path}" class="line"/>')
     for check in checks:
         cx, cy = place(check)
@@ -51,6 +51,8 @@ def _panel(top: float, name: str, checks: Sequence[Check], chosen: Check) -> lis
 
 def draw_curves(checks: Sequence[Check], chosen: Check) -> str:
     """Three panels over the epochs trained; orange points are outside the gates, the green line is the state kept.
+
+    Points beside the line are states between the bundle and the trained one.
 
     Args:
         checks: All checks in order, at least one.
@@ -63,6 +65,7 @@ def draw_curves(checks: Sequence[Check], chosen: Check) -> str:
     last = max(check.done for check in checks)
     foot = f'<text x="{_LEFT + _WIDTH}" y="{height - 24}" text-anchor="end">epochs, 0 to {last:g}</text>'
     width = _LEFT + _WIDTH + 20
-    alt = f"Learning curves over {len(checks)} checks; the state after {chosen.done:g} epochs was kept."
+    alt = f"Learning curves over {len(checks)} checks; the state after {chosen.done:g} epochs was kept"
+    alt += "." if chosen.share == 1 else f", {100 * chosen.share:g} % of the encoder's way."
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">'
     return "\n".join([head, f"<title>{escape(alt)}</title>", f"<style>{_STYLE}</style>", *parts, foot, "</svg>"]) + "\n"

@@ -31,7 +31,7 @@ from fineline_training.predict import predict
 from fineline_training.recipe import FitSpec
 from fineline_training.records import Record
 from fineline_training.sharing import draw_for, share_of
-from fineline_training.watch import Watch
+from fineline_training.watch import SHARES, Watch
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "fit.jsonl"
@@ -99,6 +99,7 @@ class Fit:
         optimizer = make_optimizer(model, spec)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = Position()
+        self._start = {name: value.clone() for name, value in trainable_state(self._plain).items()} if watch else {}
         self._best: dict[str, torch.Tensor] = {}
         self._ends: list[dict[str, torch.Tensor]] = []
         self._losses: list[float] = []
@@ -187,6 +188,8 @@ class Fit:
                 if self.spec.restarts and self.position.epoch in (*self.spec.restarts, self.spec.epochs):
                     self._ends.append({name: value.clone() for name, value in trainable_state(self._plain).items()})
                 self.save()
+        if self.watch and self.watch.best is not self.watch.checks[0]:
+            self._go_back(self.watch.best.done)
         load_trainable_state(self._plain, self._best or mean_state(self._ends))
         self._plain.encoder.set_attn_implementation(self._attention)
         return self._plain.eval()
@@ -273,14 +276,32 @@ class Fit:
         logits = torch.from_numpy(self._predict(examples))
         return float(masked_loss(logits, torch.from_numpy(examples.labels), torch.from_numpy(examples.any_of)))
 
-    def _check(self, done: float) -> None:
+    def _go_back(self, done: float) -> None:
+        """Let the watch judge what lies between the beginning and the best state, the nearest to the beginning first.
+
+        Weights between a model and its fine-tuned form keep nearly all of what the form learned, and more of what the
+        model could do (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). The head stays as trained: what
+        moved of it are outputs that the beginning did not have, or not with this meaning.
+        """
+        end = self._best
+        for share in SHARES:
+            mixed = {
+                name: torch.lerp(self._start[name], value, share) if name.startswith("encoder.") else value
+                for name, value in end.items()
+            }
+            load_trainable_state(self._plain, mixed)
+            self._check(done, share)
+            if self._best is not end:
+                return
+
+    def _check(self, done: float, share: float = 1.0) -> None:
         """Let the watch judge the model, and remember the best state.
 
         The main process judges and tells the others: on machines that differ, they might come to another verdict.
         """
         assert self.watch is not None
         main = self.accelerator.is_main_process
-        found = [self.watch.measure(done, self._predict(self.watch.examples)) if main else None]
+        found = [self.watch.measure(done, self._predict(self.watch.examples), share) if main else None]
         broadcast_object_list(found)
         check = found[0]
         assert check is not None

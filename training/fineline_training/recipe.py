@@ -123,7 +123,8 @@ class StartSpec:
         watched: Development rows of the original mixture that are judged at a check.
         lawful_slack: How much more lawful text of the original mixture may be flagged than by the bundle.
         precision_slack: How much average precision its labels may lose there.
-        gain_slack: Gains in average precision that differ by less are equal: a few development rows do not tell more.
+        gain_slack: Gains in average precision that differ by less are equal: of states with such gains the one that
+            decides least otherwise than the bundle is kept.
     """
 
     layers: int = 6
@@ -137,7 +138,7 @@ class StartSpec:
     watched: int = 1000
     lawful_slack: float = 0.015
     precision_slack: float = 0.01
-    gain_slack: float = 0.01
+    gain_slack: float = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,17 +18,15 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from fineline.bundle import MODEL, TOKENIZER, Bundle
-from fineline.calibration import Calibration, calibrated
+from fineline.calibration import Calibration
 from fineline.encoding import Encoder
 from fineline.engine import Engine
 from fineline.files import write_text
-from fineline.policy import Policy
 from fineline.taxonomy import Label, load_taxonomy
 from fineline.text import View
-from fineline_training.arrays import label_arrays
 from fineline_training.backbone import WordTable
 from fineline_training.build import build_dataset
-from fineline_training.bundling import Bundling, counts_as_lawful, served_logits
+from fineline_training.bundling import Bundling
 from fineline_training.curves import draw_curves
 from fineline_training.examples import encode_records, first_windows
 from fineline_training.fit import CHECKPOINT, Fit
@@ -233,32 +231,13 @@ class Retrain(Bundling):
             write_text(self.folder / "curves.svg", draw_curves(watch.checks, watch.best))
         return minutes
 
-    def policies(self) -> dict[str, Policy]:
-        """The policies, none of which may flag more lawful development text than with the bundle that was gone on from.
+    def inherited(self) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
+        """What the bundle has, for labels that mean the same as before.
 
-        A policy's limit that the bundle does not use up is not for a retraining to spend: thresholds chosen anew took
-        it, and lawful text of every suite was flagged more (training/LOG.md).
+        Chosen anew, from fewer rows, thresholds moved more decisions than the training did (training/LOG.md).
         """
-        known = [place for place, label in enumerate(self.start.meta.labels) if label not in self.free]
-        labels, _ = label_arrays(self.dev, self.ids)
-        lawful = (labels[:, known] == 0).all(axis=1) & counts_as_lawful(self.dev)
-        rows = [row for row, counts in zip(self.dev, lawful, strict=True) if counts]
-        if not rows:
-            return super().policies()
         meta = self.start.meta
-        logits = served_logits(self.start.path / MODEL, self.encoder, rows)
-        scores = calibrated(logits, [meta.calibration[label] for label in meta.labels])
-        limits = {}
-        for name, policy in super().policies().items():
-            cuts = np.array([meta.thresholds[name][label] for label in meta.labels])
-            flagged = float((scores >= cuts)[:, known].any(axis=1).mean())
-            limits[name] = replace(policy, max_lawful_flagged=min(policy.max_lawful_flagged, flagged))
-        return limits
-
-    def inherited(self, labels: Sequence[str]) -> tuple[dict[str, Calibration], dict[str, dict[str, float]]]:
-        """What the bundle has, for labels that mean the same as before: an earlier team's, of which no row tells."""
-        meta = self.start.meta
-        kept = [label for label in labels if label in meta.labels and label not in self.free]
+        kept = [label for label in meta.labels if label not in self.free]
         limits = {policy: {label: table[label] for label in kept} for policy, table in meta.thresholds.items()}
         return {label: meta.calibration[label] for label in kept}, limits
 

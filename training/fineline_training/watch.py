@@ -4,7 +4,8 @@ Several times an epoch the model judges development rows. Gain is the average pr
 rows are about. A state counts only within the gates: on rows of the original mixture no more lawful text is flagged and
 no label loses more average precision than the recipe allows, each against the state that the fit began with. Gains that
 a few development rows cannot tell apart are equal; of the states with such a gain the one that decides least otherwise
-than the bundle is kept. After ``patience`` checks without a better one the fit stops.
+than the bundle is kept. After ``patience`` checks without a better one the fit stops. In the end states between the
+bundle and the one kept are judged in the same way.
 """
 
 import math
@@ -23,6 +24,9 @@ from fineline.policy import DEFAULT_POLICY
 from fineline_training.examples import Examples
 from fineline_training.recipe import StartSpec
 
+SHARES = (0.0, 0.25, 0.5, 0.75)
+"""How much of the way from the bundle's encoder to the trained one is tried in the end, least first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -35,6 +39,7 @@ class Check:
         lawful_flagged: Share of their lawful rows that the bundle's calibration and thresholds flag.
         moved: Share of their rows that are flagged otherwise than by the bundle.
         within: Whether it is within the gates.
+        share: How much of the way from the bundle's encoder to the trained one the model has gone.
     """
 
     done: float
@@ -43,6 +48,7 @@ class Check:
     lawful_flagged: float
     moved: float
     within: bool
+    share: float = 1.0
 
 
 def mean_precision(logits: NDArray[np.float32], labels: NDArray[np.float32], columns: Sequence[int]) -> float:
@@ -99,8 +105,14 @@ class Watch:
         """Steps of an epoch after which the model is judged."""
         return frozenset(math.ceil(steps * number / self._spec.checks) for number in range(1, self._spec.checks + 1))
 
-    def measure(self, done: float, logits: NDArray[np.float32]) -> Check:
-        """Judge a model by its logits of the development rows, shape (rows, labels)."""
+    def measure(self, done: float, logits: NDArray[np.float32], share: float = 1.0) -> Check:
+        """Judge a model by its logits of the development rows, shape (rows, labels).
+
+        Args:
+            done: Epochs trained.
+            logits: Its logits.
+            share: See ``Check``.
+        """
         labels, mixture = self.examples.labels, ~self._team
         known = labels[mixture][:, self._anchored]
         # A label of which the mixture knows nothing, such as an earlier team's, does not say which rows are lawful.
@@ -118,7 +130,7 @@ class Watch:
                 and kept >= first.kept - self._spec.precision_slack
             )
         gain = mean_precision(logits[self._team], labels[self._team], range(labels.shape[1]))
-        return Check(done=done, gain=gain, kept=kept, lawful_flagged=flagged, moved=moved, within=within)
+        return Check(done=done, gain=gain, kept=kept, lawful_flagged=flagged, moved=moved, within=within, share=share)
 
     def note(self, check: Check) -> bool:
         """Remember a check; true when it is the best so far."""
