@@ -183,24 +183,32 @@ class Bundling(Stations, ABC):
 
     def calibrate(self) -> None:
         """Fit calibration and thresholds on development rows, with the artefact that is served."""
-        logits = self.served(self.dev)
-        labels, _ = label_arrays(self.dev, self.ids)
         scales, limits = self.inherited()
+        labels, _ = label_arrays(self.dev, self.ids)
+        authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
+        compared = authored[:: self.recipe.data.fp32_every]
+        # The others tell nothing of what is fitted.
+        known = labels >= 0
+        asked = np.array(known[:, [label not in scales for label in self.ids]].any(axis=1), dtype=np.bool_)
+        asked[compared] = True
+        rows, labels = [row for row, wanted in zip(self.dev, asked, strict=True) if wanted], labels[asked]
+        logits = self.served(rows)
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
         own = [label for label in self.ids if label not in load_taxonomy().ids]
         # Lawful texts that were written at what a model got wrong do not count to the share that may be flagged.
-        counted = np.array([not row.meta.get("aimed") for row in self.dev], dtype=np.bool_)
+        counted = np.array([not row.meta.get("aimed") for row in rows], dtype=np.bool_)
         thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
         thresholds = {policy: table | limits.get(policy, {}) for policy, table in thresholds.items()}
-        authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
-        kept = authored[:: self.recipe.data.fp32_every]
-        compared = [self.dev[index] for index in kept]
-        full = calibrated(self.served(compared, "fp32.onnx"), [fitted[label] for label in self.ids])
+        kept = np.searchsorted(np.flatnonzero(asked), compared)
+        full = calibrated(
+            self.served([self.dev[index] for index in compared], "fp32.onnx"), [fitted[label] for label in self.ids]
+        )
         chosen = np.array([thresholds[DEFAULT_POLICY][label] for label in self.ids])
         # Of our labels: with a label more, any bundle would agree on fewer texts than the one it is held against.
         ours = [column for column, label in enumerate(self.ids) if label in load_taxonomy().ids]
-        same = agreements(full[:, ours], probabilities[kept][:, ours], chosen[ours], [row.lang for row in compared])
+        langs = [self.dev[index].lang for index in compared]
+        same = agreements(full[:, ours], probabilities[kept][:, ours], chosen[ours], langs)
         report = {
             "calibration": {k: asdict(v) for k, v in fitted.items()},
             "thresholds": thresholds,
