@@ -94,9 +94,11 @@ def test_the_new_bundle_knows_the_new_label_and_serves(finished, tiny_bundle):
     assert bundle.taxonomy[OWN].name_en == "Miracle cure"
     classifier = Classifier.load(finished / "bundle", threads=1)
     assert classifier.self_check() <= bundle.meta.golden_tolerance
-    cure, other = classifier.classify(["This herbal tea heals every illness today.", "The nurse asked about the tea."])
-    assert cure.scores[OWN] > other.scores[OWN]
-    assert OWN in cure.flagged
+    rows = team_rows(240)[120:]
+    flagged = np.array([OWN in verdict.flagged for verdict in classifier.classify([row.text for row in rows])])
+    cures = np.array([row.votes["ann"][OWN] == 1 for row in rows])
+    assert flagged[cures].mean() > 0.7, "rows it has not seen"
+    assert flagged[cures].mean() - flagged[~cures].mean() > 0.5
 
 
 def test_a_second_team_leaves_the_label_of_the_first_as_it_was(finished, own_table, tmp_path):
