@@ -263,13 +263,34 @@ def test_gaps_are_told_apart_by_language():
 
 @pytest.mark.parametrize(("fp32", "int8", "code"), [(0.01, 0.0, "parity_fp32"), (0.0, 0.3, "parity_int8")])
 def test_an_artefact_that_drifted_in_one_language_stops_the_run(fp32, int8, code):
-    reference = np.zeros((6, 2), np.float32)
-    langs = ["en"] * 5 + ["th"]
+    reference = np.zeros((16, 2), np.float32)
+    langs = ["en"] * 8 + ["th"] * 8
     one, other = reference.copy(), reference.copy()
-    one[5], other[5] = fp32, int8
+    one[8:], other[8:] = fp32, int8
     with pytest.raises(DataError, match="'th'") as caught:
         check_parity(reference, one, other, langs, other)
     assert caught.value.code == code
     good = check_parity(reference, reference + 1e-3, reference + 0.05, langs, reference + 0.06)
-    assert good["int8"][1]["rows"] == 1
+    assert good["int8"][1]["rows"] == 8
     assert good["int8_alone_worst"] == pytest.approx(0.01, abs=1e-4)
+
+
+def test_a_language_of_a_few_rows_is_held_to_the_mean_of_all():
+    reference = np.zeros((16, 2), np.float32)
+    langs = ["en"] * 15 + ["und"]
+    other = reference.copy()
+    other[15] = 0.3
+    assert check_parity(reference, reference, other, langs, other)["int8"][1]["mean"] == pytest.approx(0.3)
+    other[15] = 2.0
+    with pytest.raises(DataError, match="'all'"):
+        check_parity(reference, reference, other, langs, other)
+
+
+@pytest.mark.parametrize("code", ["parity_fp32", "parity_int8"])
+def test_an_artefact_that_gives_no_numbers_stops_the_run(code):
+    reference = np.zeros((8, 2), np.float32)
+    broken = np.full_like(reference, np.nan)
+    fp32, int8 = (broken, reference) if code == "parity_fp32" else (reference, broken)
+    with pytest.raises(DataError) as caught:
+        check_parity(reference, fp32, int8, ["en"] * 8, int8)
+    assert caught.value.code == code

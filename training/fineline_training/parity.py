@@ -13,6 +13,8 @@ FP32_TOLERANCE = 2e-3
 """fp32 ONNX against torch fp32: other kernels and orders of summation, nothing else."""
 INT8_MEAN_TOLERANCE = 0.1
 """Mean absolute difference of int8 against torch, in logits."""
+INT8_LEAST_ROWS = 8
+"""Rows that a mean needs to be held to that: one row in nine of a good artefact is beyond it alone."""
 FP16_TOLERANCE = 0.05
 """Largest difference of fp16 against torch fp32, in logits, as the CPU computes it."""
 
@@ -90,7 +92,8 @@ def check_parity(
 ) -> dict[str, Any]:
     """Compare both artefacts with torch, and int8 in a batch with int8 alone.
 
-    The scales of activations are fixed or a block's own, so neighbours should not matter.
+    The scales of activations are fixed or a block's own, so neighbours should not matter. A language of a few rows is
+    held to the mean over all.
 
     Returns:
         Plain data for the run's report.
@@ -100,10 +103,10 @@ def check_parity(
     """
     fp32, int8 = gaps(torch_logits, fp32_logits, langs), gaps(torch_logits, int8_logits, langs)
     for gap in fp32:
-        if gap.worst > FP32_TOLERANCE:
+        if not gap.worst <= FP32_TOLERANCE:
             raise DataError("parity_fp32", f"fp32 ONNX differs from torch by {gap.worst} in '{gap.lang}'.")
-    for gap in int8:
-        if gap.mean > INT8_MEAN_TOLERANCE:
+    for gap in (*int8, *gaps(torch_logits, int8_logits, ["all"] * len(langs))):
+        if gap.rows >= INT8_LEAST_ROWS and not gap.mean <= INT8_MEAN_TOLERANCE:
             raise DataError("parity_int8", f"int8 differs from torch by {gap.mean} on average in '{gap.lang}'.")
     return {
         "fp32_tolerance": FP32_TOLERANCE,
