@@ -8,6 +8,7 @@ import pytest
 
 from fineline.errors import ConfigError, DataError
 from fineline.own_labels import own_label
+from fineline.taxonomy import Label
 from fineline_training.labels.store import LabelStore
 from fineline_training.labels.votes import SET_ASIDE, LabelledRow
 from fineline_training.recipe import StartSpec
@@ -168,3 +169,31 @@ def test_a_changed_file_is_another_store_and_refusals_are_told(tmp_path, own_tab
     (made.path / "rows.jsonl").unlink()
     (made.path / ".rows.jsonl.7.tmp").touch()
     assert len(opened().rows()) == 1
+    assert len(opened().imports()) == 1, "as if nothing had happened"
+
+
+def test_other_rights_or_labels_import_a_file_again(tmp_path, own_table):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "A remedy", "labels": {"miracle_cure": 1}}\n{"text": "Soup", "labels": {"insult": 0}}\n')
+
+    def opened(licence: str, *own: Label) -> LabelStore:
+        return open_labels(file, tmp_path / "run", licence=licence, basis="b", own=own, tell=told.append)
+
+    told: list[str] = []
+    assert len(opened("own work").rows()) == 1
+    assert len(told) == 1 and "taxonomy" in told[0]
+    made = opened("own work", own_label(own_table, "own"))
+    assert (len(made.rows()), len(told)) == (2, 1)
+    assert [entry["licence"] for entry in opened("CC0-1.0").imports()] == ["CC0-1.0"]
+
+
+@pytest.mark.parametrize("split", ["dev", HELD])
+def test_a_split_on_which_a_label_could_show_no_gain_is_an_error(store, split):
+    rows = [labelled(i, ann={"miracle_cure": i % 2, "insult": int(i % 3 == 0)}) for i in range(120)]
+    rows = [dataclasses.replace(row, split=split) if place % 6 == 0 else row for place, row in enumerate(rows)]
+    store.add(rows, {"files": [], "new": len(rows)})
+    with pytest.raises(DataError, match=f"'{split}' has no flagged or no other row of 'miracle_cure'") as caught:
+        read_team(store, SPEC, learned=("miracle_cure",))
+    assert caught.value.code == "team_split"
+    with pytest.raises(DataError, match=f"'{split}' has no label with a flagged and another row"):
+        read_team(store, SPEC, learned=())

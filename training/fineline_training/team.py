@@ -5,6 +5,8 @@ sources; a row that fails stops the run. A single file is imported first, so tha
 """
 
 import hashlib
+import json
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -54,8 +56,8 @@ def open_labels(
     """The store to train on.
 
     Args:
-        path: A store, or a file that is imported into a store in the run folder, once; what changed in the file since
-            makes another store.
+        path: A store, or a file that is imported into a store in the run folder, once; another content, other rights
+            or own labels make another store.
         folder: The run folder.
         licence: Licence of the texts of a file.
         basis: Legal basis for using them.
@@ -73,11 +75,15 @@ def open_labels(
             )
         return LabelStore.open(path)
     rights = check_rights(licence, basis)
-    digest = sha256_of(path)[:12] if path.is_file() else "missing"
-    store = LabelStore.open(folder / f"store-{digest}", create=True)
+    digest = sha256_of(path) if path.is_file() else "missing"
+    told = json.dumps([digest, rights, [label.as_table() for label in own]], sort_keys=True)
+    where = folder / f"store-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    store = LabelStore.open(where, create=True)
     imports = store.imports()
     # The record is written before the rows, and a kill may come between.
     if not imports or len(store.rows()) != imports[-1]["rows_of_store"]:
+        shutil.rmtree(where, ignore_errors=True)
+        store = LabelStore.open(where, create=True)
         import_files(store, [path], ImportOptions(rights=rights, own=tuple(own)), check_rows)
     for refusal in store.imports()[-1]["refusals"]:
         tell(f"refused: {refusal['file']} line {refusal['line']}: {refusal['reason']}")
@@ -110,6 +116,7 @@ def read_team(store: LabelStore, spec: StartSpec, *, learned: Collection[str]) -
     _check_enough(labels, learned)
     if lacking := [split for split in ("train", "dev", HELD) if all(record.split != split for record in records)]:
         raise DataError("team_split", f"No row is left for '{lacking[0]}'; name other rows 'split', or name none.")
+    _check_judged(records, learned)
     report = {
         "rows": len(rows),
         "undecided": len(rows) - len(records),
@@ -149,6 +156,23 @@ def _check_enough(labels: dict[str, dict[str, int]], learned: Collection[str]) -
             "team_too_few",
             f"No label has {LEAST} flagged and {LEAST} other rows, so no gain could be seen; label more.",
         )
+
+
+def _check_judged(records: Sequence[Record], learned: Collection[str]) -> None:
+    """Refuse splits on which no gain could be seen: precision needs rows that are flagged and others."""
+    for split in ("dev", HELD):
+        counts = _counts([record for record in records if record.split == split])
+        judged = {label for label, count in counts.items() if min(count.values())}
+        if lacking := sorted(set(learned) - judged):
+            raise DataError(
+                "team_split",
+                f"'{split}' has no flagged or no other row of '{lacking[0]}'; name other rows 'split', or name none.",
+            )
+        if not judged:
+            raise DataError(
+                "team_split",
+                f"'{split}' has no label with a flagged and another row; name other rows 'split', or none.",
+            )
 
 
 def assign_splits(records: Sequence[Record], given: Sequence[str], spec: StartSpec) -> list[Record]:

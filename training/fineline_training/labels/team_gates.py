@@ -173,7 +173,7 @@ def check_rows(
         raise DataError(
             "personal_data",
             f"{len(holders)} rows hold {', '.join(sorted(kinds))}; the first is {first.file}, line {first.line}. "
-            "Choose --personal mask or --personal drop.",
+            "Import with 'fineline labels import', --personal mask or --personal drop.",
         )
     records = [settled(placed.row) for placed in kept]
     passed = [gates.check_personal_data(records), gates.check_leakage(records, evaluation)]
