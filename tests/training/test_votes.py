@@ -38,10 +38,15 @@ def test_decision_outranks_votes() -> None:
     assert record.soft == {}
 
 
-def test_shares_given_by_a_file_are_kept() -> None:
+def test_shares_given_by_a_file_are_kept_and_their_majority_is_the_label() -> None:
     record = settled(row(labels={"spam": 1}, soft={"spam": 0.75}))
     assert record.labels == {"spam": 1}
     assert record.soft == {"spam": 0.75}
+    record = settled(row({"a": {"violence": 1}}, soft={"spam": 0.75, "insult": 0.1}))
+    assert record.labels == {"violence": 1, "spam": 1, "insult": 0}
+    assert record.soft == {"spam": 0.75, "insult": 0.1}
+    tied = settled(row(soft={"spam": 0.5}))
+    assert (tied.labels, tied.soft) == ({}, {"spam": 0.5})
 
 
 def test_settled_row_keeps_its_id_and_place() -> None:

@@ -83,15 +83,16 @@ def settled(row: LabelledRow) -> Record:
     """What a row says in the end.
 
     A decided label is what was decided. Otherwise the majority gives 0 or 1, a tie leaves the label unknown, and where
-    annotators differ ``soft`` holds the share of those who said 1, in a tie too. A label that
-    was set aside is unknown.
+    annotators differ ``soft`` holds the share of those who said 1, in a tie too; the same where a row came with a share
+    instead of votes. A label that was set aside is unknown.
 
     Returns:
         The row as training reads it; ``meta`` holds its id.
     """
-    shares = {label: share for label, share in row.shares().items() if label not in row.labels}
+    voted = {label: share for label, share in row.shares().items() if label not in row.labels}
+    shares = voted | dict(row.soft)
     labels = {label: int(share > 0.5) for label, share in shares.items() if share != 0.5} | dict(row.labels)
-    soft = {label: share for label, share in shares.items() if 0 < share < 1} | dict(row.soft)
+    soft = {label: share for label, share in voted.items() if 0 < share < 1} | dict(row.soft)
     return Record(
         text=row.text,
         context=row.context,
