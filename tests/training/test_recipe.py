@@ -20,6 +20,14 @@ cold = {weight = 2, cap = 10}
 [fit]
 epochs = 2
 """
+START = """
+name = "other"
+version = "0.1"
+[data]
+[fit]
+weight_decay = 0.0
+[start]
+"""
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
@@ -72,7 +80,7 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
         ("[fit]", '[fit]\nprecision = "fp32"'),
         ("[fit]", "[fit]\nfreeze_words = false"),
         ("[data]", f'teachers = ["{mine}"]\n[data]'),
-        ("[fit]", "[start]\n[fit]"),
+        (GOOD, START),
     ):
         other.write_text(GOOD.replace(old, new, 1))
         with pytest.raises(ConfigError, match="teacher 'other'") as caught:
@@ -130,6 +138,9 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
         ("epochs = 2", "epochs = 3\nrestarts = [2, 1]", "recipe_value", r"fit\.restarts"),
         ("epochs = 2", "epochs = 3\nrestarts = [0]", "recipe_value", r"fit\.restarts"),
         ("compose = 0.2", 'compose = 0.2\nlate = {"*_m.yaml" = 0}', "recipe_value", r"data\.late"),
+        (GOOD, START.replace("weight_decay = 0.0", ""), "recipe_value", r"fit\.weight_decay"),
+        (GOOD, START + "[data.sources]\ncold = {}", "recipe_value", "'authored'"),
+        (GOOD, START + "[data.sources]\nauthored = {weight = 0.5}", "recipe_value", r"start\.replay"),
         ("[fit]", "[fit", "config_syntax", "mine.toml"),
     ],
 )

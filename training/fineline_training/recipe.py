@@ -122,7 +122,7 @@ class StartSpec:
         patience: Checks without gain after which training stops.
         watched: Development rows of the original mixture that are judged at a check.
         lawful_slack: How much more lawful text of the original mixture may be flagged than by the bundle.
-        precision_slack: How much average precision its labels may lose there.
+        precision_slack: How much average precision its labels may lose there in the mean.
         gain_slack: Gains in average precision that differ by less are equal: of states with such gains the one that
             decides least otherwise than the bundle is kept.
     """
@@ -209,6 +209,7 @@ def load_recipe(name_or_path: str) -> Recipe:
             raise ConfigError(
                 "recipe_value", f"{path.name}: a recipe with 'start' has no teachers and no fit.restarts."
             )
+        _check_replayed(recipe, path.name)
     elif not data.sources:
         raise ConfigError("config_missing_key", f"{path.name}: data: key 'sources' is missing; name at least one.")
     beside = tuple(str(path.parent / name) if name.endswith(".toml") else name for name in recipe.teachers)
@@ -234,6 +235,28 @@ def load_teachers(recipe: Recipe) -> dict[str, Recipe]:
         if teacher.teachers or teacher.start:
             raise ConfigError("recipe_value", f"teacher '{name}': it may have no teachers and no start of its own.")
     return found
+
+
+def _check_replayed(recipe: Recipe, where: str) -> None:
+    """Refuse in a recipe with ``start`` what going on from a bundle has no place for.
+
+    Raises:
+        ConfigError: Something would be ignored, or undo what the bundle has.
+    """
+    sources = recipe.data.sources
+    if recipe.fit.weight_decay:
+        raise ConfigError(
+            "recipe_value", f"{where}: with 'start' fit.weight_decay must be 0: it draws what is held towards nothing."
+        )
+    if any(share != SourceSpec() for share in sources.values()):
+        raise ConfigError(
+            "recipe_value",
+            f"{where}: with 'start' a source has no weight, cap or expansions; start.replay is the share.",
+        )
+    if sources and recipe.data.public == sources.keys():
+        raise ConfigError(
+            "recipe_value", f"{where}: with 'start' data.sources must name 'authored', which the checks judge, or none."
+        )
 
 
 def _check_start(start: StartSpec, where: str) -> None:

@@ -2,7 +2,8 @@
 
 Several times an epoch the model judges development rows. Gain is the average precision on the labels that the team's
 rows are about. A state counts only within the gates: on rows of the original mixture no more lawful text is flagged and
-no label loses more average precision than the recipe allows, each against the state that the fit began with. Gains that
+the mean of its labels loses no more average precision than the recipe allows, each against the state that the fit began
+with; a single label is held to its floor when the bundle is compared, on more rows. Gains that
 a few development rows cannot tell apart are equal; of the states with such a gain the one that decides least otherwise
 than the bundle is kept. After ``patience`` checks without a better one the fit stops. In the end states between the
 bundle and the one kept are judged in the same way.
