@@ -21,6 +21,7 @@ from fineline.errors import ConfigError
 from fineline.files import sha256_of
 from fineline.own_labels import own_label
 from fineline.taxonomy import load_taxonomy
+from fineline_training import bundling
 from fineline_training import fit as fit_module
 from fineline_training import retrain as module
 from fineline_training.examples import encode_records
@@ -43,7 +44,13 @@ RECIPE = Recipe(
     version="0.0.1",
     data=DataSpec(compose=0.3, evade=0.1, fp32_every=2),
     fit=FitSpec(
-        epochs=3, precision="fp32", batch_tokens=1024, encoder_rate=3e-4, head_rate=2e-2, checkpoint_minutes=999
+        epochs=3,
+        precision="fp32",
+        batch_tokens=1024,
+        encoder_rate=3e-4,
+        head_rate=2e-2,
+        weight_decay=0.0,
+        checkpoint_minutes=999,
     ),
     start=StartSpec(layers=1, least_rows=160, replay=1.0, held=0.15, dev=0.15, checks=2, watched=60, patience=9),
 )
@@ -188,6 +195,43 @@ def test_the_state_nearest_to_the_bundle_is_kept_that_gains_as_much(finished, ma
         torch.testing.assert_close(half[name], mixed.detach(), msg=name)
     moved = [name for name in end if name.startswith("encoder.") and not torch.equal(end[name], half[name])]
     assert moved, "the encoder trained"
+
+
+def test_outputs_of_labels_that_mean_the_same_stay_as_they_were(finished, tiny_bundle):
+    start = load_bundle(tiny_bundle)
+    before = dict(restore(start, len(start.meta.labels) + 1).model.named_parameters())
+    head = {
+        name: value for name, value in torch.load(finished / "model.pt", weights_only=True).items() if "head" in name
+    }
+    assert head
+    for name, value in head.items():
+        torch.testing.assert_close(value[:-1], before[name].detach()[:-1], rtol=0, atol=0)
+    assert any(not torch.equal(value[-1], before[name][-1]) for name, value in head.items()), "the new one learned"
+
+
+def test_a_label_defined_anew_gets_its_threshold_beside_those_that_stay(
+    make, tiny_bundle, own_table, tmp_path, monkeypatch
+):
+    start = load_bundle(tiny_bundle)
+    other = LabelStore.open(tmp_path / "store", create=True)
+    other.define([own_label(own_table | {"id": "insult"}, "own")])
+    run = Retrain(RECIPE, tmp_path / "run", start=start, store=other, console=Console(file=io.StringIO()))
+    assert run.free == ("insult",)
+    asked = {}
+
+    def table(probabilities, labels, ids, policies, *, own, counted):
+        asked["own"] = own
+        return {policy: dict.fromkeys(ids, 0.5) for policy in start.meta.thresholds}
+
+    rows = [row for row in module.build_dataset([AUTHORED], None).records if row.split == "dev"]
+    run.dev = rows
+    monkeypatch.setattr(run, "served", lambda rows, artefact="": np.zeros((len(rows), len(run.ids)), np.float32))
+    monkeypatch.setattr(bundling, "threshold_table", table)
+    run.folder.mkdir()
+    run.calibrate()
+    assert asked["own"] == ["insult"], "the thresholds of the others are not chosen again"
+    found = json.loads((run.folder / "calibration.json").read_text())["thresholds"]
+    assert found == {policy: dict(kept) | {"insult": 0.5} for policy, kept in start.meta.thresholds.items()}
 
 
 def test_lower_layers_and_words_stay_as_they_were(finished, make):

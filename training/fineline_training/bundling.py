@@ -25,7 +25,7 @@ from fineline.errors import DataError
 from fineline.files import replacing, write_text
 from fineline.policy import DEFAULT_POLICY, load_policies
 from fineline.taxonomy import Taxonomy, load_taxonomy
-from fineline.text import NORMALISER_VERSION, View
+from fineline.text import NORMALISER_VERSION
 from fineline_training.arrays import label_arrays
 from fineline_training.backbone import WordTable
 from fineline_training.calibrate import calibrate, threshold_table
@@ -133,7 +133,7 @@ class Bundling(Stations, ABC):
         """Train, from the last checkpoint if there is one, and write the trained parameters.
 
         Returns:
-            Minutes of training, those before a kill included.
+            Minutes of training and of the checks in it, those before a kill included.
         """
         if fit.resume():
             self.tell(f"resuming at epoch {fit.position.epoch + 1}, step {fit.position.step}")
@@ -187,7 +187,7 @@ class Bundling(Stations, ABC):
         labels, _ = label_arrays(self.dev, self.ids)
         authored = [index for index, row in enumerate(self.dev) if row.source == AUTHORED]
         compared = authored[:: self.recipe.data.fp32_every]
-        # The others tell nothing of what is fitted.
+        # The others tell nothing of what is fitted: beside inherited thresholds a label's is chosen on its own rows.
         known = labels >= 0
         asked = np.array(known[:, [label not in scales for label in self.ids]].any(axis=1), dtype=np.bool_)
         asked[compared] = True
@@ -195,7 +195,7 @@ class Bundling(Stations, ABC):
         logits = self.served(rows)
         fitted = calibrate(logits, labels, self.ids) | scales
         probabilities = calibrated(logits, [fitted[label] for label in self.ids])
-        own = [label for label in self.ids if label not in load_taxonomy().ids]
+        own = [label for label in self.ids if label not in scales and (scales or label not in load_taxonomy().ids)]
         # Lawful texts that were written at what a model got wrong do not count to the share that may be flagged.
         counted = np.array([not row.meta.get("aimed") for row in rows], dtype=np.bool_)
         thresholds = threshold_table(probabilities, labels, self.ids, load_policies(), own=own, counted=counted)
@@ -255,7 +255,7 @@ class Bundling(Stations, ABC):
             "taxonomy": self.taxonomy.version,
             "own_labels": [label.as_table() for label in self.taxonomy.own],
             "normaliser": NORMALISER_VERSION,
-            "view": str(View.SIMPLIFIED),
+            "view": str(self.encoder.view),
             "window": window_table(self.window),
             "calibration": calibrated_run["calibration"],
             "thresholds": calibrated_run["thresholds"],
