@@ -428,6 +428,15 @@ def test_compare_can_leave_out_what_one_side_did_not_judge(evaluated, report, pa
     assert any(d["measure"] == "authored/slice=political/lawful_flagged" for d in found["differences"])
 
 
+def test_compare_of_shared_parts_fails_on_no_bound_that_both_sides_miss(evaluated, monkeypatch, capsys):
+    old, same = evaluated("old"), evaluated("same")
+    files = ("--floors", old.parent / "floors.json")
+    assert run(monkeypatch, "compare", old, same, *files) == 1
+    assert "edos/all/macro_f1 is 0.7250, bound 0.7260" in capsys.readouterr().err
+    assert run(monkeypatch, "compare", old, same, *files, "--shared") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_compare_names_what_only_looks_worse_and_does_not_fail_on_it(evaluated, monkeypatch, capsys):
     old, new = evaluated("old"), evaluated("new", range(0, 24, 4))
     run(monkeypatch, "compare", old, new, "--floors", old.parent / "floors.json")

@@ -82,7 +82,8 @@ class Judging:
             failures = json.loads(found.read_text(encoding="utf-8"))["failures"]
             raise DataError(
                 "gates_failed",
-                f"{len(failures)} gated measures are worse than the bundle's ({failures[0]}; all in {found}): do not "
+                f"{len(failures)} gated measures are worse than the bundle's, or miss a floor that it keeps "
+                f"({failures[0]}; all in {found}): do not "
                 "serve this bundle; raise replay or distil_weight, or lower encoder_rate in the recipe.",
             )
         if code:

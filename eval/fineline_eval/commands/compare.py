@@ -19,7 +19,9 @@ def run(
     new: Annotated[Path, typer.Argument(help="The same for the newer bundle.")],
     gates: Annotated[Path | None, typer.Option(help="Gates file; the one in the package if not given.")] = None,
     floors: Annotated[Path | None, typer.Option(help="File of floors; the one in the package if not given.")] = None,
-    shared: Annotated[bool, typer.Option("--shared", help="Leave out what only one side judged.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Leave out what only one side judged, and bounds that both miss.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="File to write all differences and failures to.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Print undecided slices that no gate guards, too.")] = False,
 ) -> None:
@@ -69,8 +71,14 @@ def run(
     ]
     failures += [f"{name}: less than {LEAST_MATCHED:.0%} of the old side's rows judged by both" for name in found.thin]
     failures += [f"{name}: judged by the old side only" for name in found.lost]
-    beyond = check_gates(report_measures(after), rules, read_floors(floors or FLOORS_FILE), policy=after.policy)
-    failures += [str(failure) for failure in beyond if not (shared and failure.value is None)]
+    bounds = read_floors(floors or FLOORS_FILE)
+    missed, beyond = (
+        check_gates(report_measures(report), rules, bounds, policy=report.policy) for report in (before, after)
+    )
+    if shared:
+        known = {(failure.gate, failure.measure) for failure in missed if failure.value is not None}
+        beyond = tuple(f for f in beyond if f.value is not None and (f.gate, f.measure) not in known)
+    failures += map(str, beyond)
     if out is not None:
         differences = [asdict(d) for d in found.differences]
         text = json.dumps({"failures": failures, "left_out": left, "differences": differences}, indent=1)
