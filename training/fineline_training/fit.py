@@ -190,6 +190,7 @@ class Fit:
                 self.save()
         if self.watch and self.watch.best is not self.watch.checks[0]:
             self._go_back(self.watch.best.done)
+            self.seconds += time.monotonic() - self._clock
         load_trainable_state(self._plain, self._best or mean_state(self._ends))
         self._plain.encoder.set_attn_implementation(self._attention)
         return self._plain.eval()
