@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from fineline.errors import DataError
 from fineline_training import gates
-from fineline_training.leakage import EvaluationKeys, digest, load_digests, write_digests
+from fineline_training.leakage import (
+    DIGESTS_FILE,
+    EvaluationKeys,
+    bank_texts,
+    digest,
+    known_error_texts,
+    load_digests,
+    write_digests,
+)
 from fineline_training.personal import (
     BANK_CARD,
     EMAIL,
@@ -182,17 +190,34 @@ def test_digest_file_is_sorted_and_independent_of_order(tmp_path: Path) -> None:
     write_digests(reversed([*texts, texts[0]]), tmp_path / "b.bin")
     assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
     table = np.frombuffer((tmp_path / "a.bin").read_bytes(), dtype="<u8")
-    assert (np.diff(table.astype(object)) > 0).all()
+    assert table[0] == len(table) - 1
+    assert (np.diff(table[1:].astype(object)) > 0).all()
     keys = load_digests(tmp_path / "a.bin")
     assert all(text in keys for text in texts)
     assert "another sentence" not in keys
 
 
+def test_question_banks_and_known_errors_are_evaluation_texts() -> None:
+    keys = load_digests()
+    texts = [*bank_texts(), *known_error_texts()]
+    assert len(texts) > 3000
+    assert [number for number, text in enumerate(texts) if text not in keys] == []
+
+
 def test_digests_of_another_normaliser_are_refused(tmp_path: Path) -> None:
-    stale = np.array(sorted(digest(f"old key {n}") for n in range(9)), dtype="<u8")
+    stale = np.array([9, *sorted(digest(f"old key {n}") for n in range(9))], dtype="<u8")
     (tmp_path / "stale.bin").write_bytes(stale.tobytes())
     (tmp_path / "cut.bin").write_bytes(stale.tobytes()[:-3])
-    for name, code in (("stale.bin", "digests_stale"), ("cut.bin", "digests_missing"), ("none.bin", "digests_missing")):
+    whole = DIGESTS_FILE.read_bytes()
+    (tmp_path / "short.bin").write_bytes(whole[: len(whole) // 16 * 8])
+    (tmp_path / "empty.bin").touch()
+    for name, code in (
+        ("stale.bin", "digests_stale"),
+        ("cut.bin", "digests_missing"),
+        ("short.bin", "digests_missing"),
+        ("empty.bin", "digests_missing"),
+        ("none.bin", "digests_missing"),
+    ):
         with pytest.raises(DataError) as caught:
             load_digests(tmp_path / name)
         assert caught.value.code == code

@@ -17,12 +17,12 @@ from fineline_training.labels.near import (
     NEAR,
     SKETCHES_FILE,
     NearIndex,
-    bank_texts,
     load_sketches,
     shingles,
     sketch,
     write_sketches,
 )
+from fineline_training.leakage import bank_texts
 from fineline_training.records import Record
 
 NOTHING = NearIndex([])

@@ -1,16 +1,19 @@
 """Which texts stand in an evaluation suite, as digests, so that the check works where no mirror is present.
 
-The committed file holds sorted 64-bit digests of the match keys of all evaluation texts; the texts never enter the
-repository. One made-up text among them checks the file itself: when the normaliser changes, old digests would match
-nothing and the gate would pass in silence. ``python -m fineline_training.leakage`` rebuilds it from a full mirror.
+The committed file holds the number and the sorted 64-bit digests of the match keys of all evaluation texts, question
+banks and known errors among them; texts of public sets never enter the repository. One made-up text among them checks
+the file itself: when the normaliser changes, old digests would match nothing and the gate would pass in silence.
+``python -m fineline_training.leakage`` rebuilds it from a full mirror.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from fineline.errors import DataError
@@ -22,6 +25,8 @@ from fineline_training.sources.readers import read_use
 from fineline_training.sources.registry import load_registry
 
 DIGESTS_FILE = Path(__file__).parent / "sources" / "eval_digests.bin"
+BANKS_DIR = Path(__file__).parents[2] / "eval" / "fineline_eval" / "banks"
+ERRORS_DIR = Path(__file__).parents[2] / "tests" / "data"
 _DIGEST_BYTES = 8
 # Width, case, script and spacing variants: its key moves when the normaliser does.
 CANARY = "Ｆineline 基準測試　CANARY: ﬁne  line！"
@@ -71,7 +76,7 @@ def write_digests(texts: Iterable[str], path: Path = DIGESTS_FILE) -> int:
     """
     digests = {digest(match_key(text)) for text in (CANARY, *texts)}
     with replacing(path) as stream:
-        stream.write(np.array(sorted(digests), dtype="<u8").tobytes())
+        stream.write(np.array([len(digests), *sorted(digests)], dtype="<u8").tobytes())
     return len(digests) - 1
 
 
@@ -83,9 +88,11 @@ def load_digests(path: Path = DIGESTS_FILE) -> EvaluationKeys:
     """
     try:
         table: NDArray[np.uint64] = np.frombuffer(path.read_bytes(), dtype="<u8")
+        if not len(table) or len(table) != 1 + int(table[0]):
+            raise ValueError
     except (FileNotFoundError, ValueError):
         raise DataError("digests_missing", f"{path.name} is missing or damaged; rebuild it from a mirror.") from None
-    keys = EvaluationKeys(table.tolist())
+    keys = EvaluationKeys(table[1:].tolist())
     if CANARY not in keys:
         raise DataError("digests_stale", f"{path.name} was made with another normaliser; rebuild it from a mirror.")
     return keys
@@ -104,11 +111,32 @@ def evaluation_texts(mirror: Path) -> Iterator[str]:
             yield from (row.text for row in read_use(source, mirror, "eval") if isinstance(row, Record))
 
 
+def bank_texts(folder: Path = BANKS_DIR) -> Iterator[str]:
+    """Yield the texts of the evaluation's own question banks (``topics``: lists of texts, in YAML).
+
+    Raises:
+        DataError: The folder holds no bank.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise DataError("banks_missing", f"{folder}: no question banks; rebuild the file in a checkout of Fineline.")
+    for file in files:
+        for texts in yaml.safe_load(file.read_text(encoding="utf-8"))["topics"].values():
+            yield from texts
+
+
+def known_error_texts() -> Iterator[str]:
+    """Yield the texts that the tests hold verdicts of, right and wrong ones."""
+    for name in ("current_errors", "fixed_errors"):
+        for line in (ERRORS_DIR / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)["text"]
+
+
 def main() -> None:
-    """Rebuild the committed file from the mirror that ``FINELINE_MIRROR`` names."""
+    """Rebuild the committed file from the mirror that ``FINELINE_MIRROR`` names, in a checkout."""
     if (mirror := find_mirror()) is None:
         raise DataError("mirror_unset", f"Set {MIRROR_VARIABLE} to a full mirror.")
-    write_digests(evaluation_texts(mirror))
+    write_digests([*evaluation_texts(mirror), *bank_texts(), *known_error_texts()])
 
 
 if __name__ == "__main__":

@@ -10,22 +10,20 @@ from a few hashes of 24 bits, sorted by their value.
 ``python -m fineline_training.labels.near`` rebuilds the file from a full mirror and the question banks of a checkout.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from fineline.errors import DataError
 from fineline.files import replacing
-from fineline_training.leakage import CANARY, cached_key, evaluation_texts
+from fineline_training.leakage import CANARY, bank_texts, cached_key, evaluation_texts
 from fineline_training.records import Record
 from fineline_training.sources.mirror import MIRROR_VARIABLE, find_mirror
 
 SKETCHES_FILE = Path(__file__).parents[1] / "sources" / "eval_sketches.bin"
-BANKS_DIR = Path(__file__).parents[3] / "eval" / "fineline_eval" / "banks"
 NEAR = 0.6
 """Overlap from which a text is a near copy: tests hold recall on edited copies and false alarms on the corpus."""
 KEPT = 24
@@ -176,20 +174,6 @@ def load_sketches(path: Path = SKETCHES_FILE) -> NearIndex:
     if index.overlap(CANARY) < 1:
         raise DataError("sketches_stale", f"{path.name} was made with another normaliser; rebuild it from a mirror.")
     return index
-
-
-def bank_texts(folder: Path = BANKS_DIR) -> Iterator[str]:
-    """Yield the texts of the evaluation's own question banks (``topics``: lists of texts, in YAML).
-
-    Raises:
-        DataError: The folder holds no bank.
-    """
-    files = sorted(folder.glob("*.yaml"))
-    if not files:
-        raise DataError("banks_missing", f"{folder}: no question banks; rebuild the file in a checkout of Fineline.")
-    for file in files:
-        for texts in yaml.safe_load(file.read_text(encoding="utf-8"))["topics"].values():
-            yield from texts
 
 
 def main() -> None:
