@@ -1,8 +1,9 @@
 """The rows of the retraining benchmark: a label that the shipped model does not have, with the votes of its annotators.
 
-Davidson et al. 2017, "Automated Hate Speech Detection and the Problem of Offensive Language" (MIT): posts that three or
-more people called hateful, offensive or neither. Rows without a vote for hateful make the label ``vulgar``: as many
-that most called offensive as others. No source of the shipped model and no suite holds them.
+Davidson et al. 2017, "Automated Hate Speech Detection and the Problem of Offensive Language" (MIT), the repository
+t-davidson/hate-speech-and-offensive-language at cb50f7e9 as the mirror's folder ``davidson``: posts that three or more
+people called hateful, offensive or neither. Rows without a vote for hateful make the label ``vulgar``: as many that
+most called offensive as others. No source of the shipped model and no suite holds them.
 """
 
 import csv

@@ -45,7 +45,7 @@ def train(
         needs = "needs --from and --labels" if loaded.start else "has no section [start], which --from needs"
         raise ConfigError("train_start", f"The recipe '{loaded.name}' {needs}.")
     require("train", "torch", "transformers", "accelerate", "onnx", "onnxscript", "scipy", "sklearn")
-    folder = out or Path("runs") / (loaded.name if start is None else "retrain")
+    folder = out or Path("runs") / Path(recipe).stem
     from fineline_training.fp16 import add_fp16
 
     if start is None or labels is None:
