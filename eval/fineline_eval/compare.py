@@ -89,7 +89,8 @@ class Comparison:
 def _slices(old: Decisions, new: Decisions) -> Iterator[tuple[str, Mask, Mask, Mask, Mask, tuple[str, ...]]]:
     """Name, rows, truth, old flags, new flags, and metrics of each slice of a part."""
     every = np.ones(len(new.keys), dtype=np.bool_)
-    yield "all", every, new.truth, old.flagged, new.flagged, _METRICS
+    both = new.truth.any() and not new.truth.all()
+    yield "all", every, new.truth, old.flagged, new.flagged, _METRICS if both else _METRICS[1:]
     for kind, values in (("slice", new.slices), ("lang", new.langs)):
         names = sorted(set(values.tolist()) - {""})
         if kind == "lang" and len(names) < 2:

@@ -113,15 +113,16 @@ def decide(
     )
 
 
-def origin(model: str, policy: str, files: Mapping[str, str]) -> str:
+def origin(model: str, policy: str, files: Mapping[str, str], digest: str) -> str:
     """What ties decisions to the report of the same evaluation.
 
     Args:
         model: Model of the report.
         policy: Its policy.
         files: SHA-256 of each file of the bundle, by name.
+        digest: That of ``bundle.json``, thresholds among it; empty in reports written before it was noted.
     """
-    return f"{model} {policy} {files.get(MODEL)}"
+    return f"{model} {policy} {digest or files.get(MODEL)}"
 
 
 def write_decisions(parts: Sequence[Decisions], path: Path, of: str) -> None:

@@ -158,6 +158,7 @@ def evaluate(
         own_labels=meta.own_labels,
         team=own,
         files=dict(meta.files),
+        digest=meta.digest,
         fineline=fineline.__version__,
         authored=held_back,
         banks=banks,

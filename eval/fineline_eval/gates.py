@@ -6,7 +6,7 @@ the stricter floor of an earlier one. Without that, each release could be half a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -15,7 +15,7 @@ from pathlib import Path
 from fineline.config import build, read_toml
 from fineline.errors import ConfigError
 from fineline.files import write_text
-from fineline_eval.metrics import Metric
+from fineline_eval.metrics import SMALL_CELL, Metric
 
 GATES_FILE = Path(__file__).with_name("gates.toml")
 FLOORS_FILE = Path(__file__).with_name("floors.json")
@@ -143,6 +143,8 @@ def read_floors(path: Path = FLOORS_FILE) -> Floors:
 def record_floors(measures: Mapping[str, Metric], gates: Gates, *, model: str, policy: str) -> Floors:
     """Floors of all gated measures: the worse end of the interval, the value where there is none.
 
+    A measure with an interval of fewer than ``SMALL_CELL`` rows gets no floor: its worse end would hold nothing.
+
     Args:
         measures: Measures of the report that ships.
         gates: Which of them are gated.
@@ -153,6 +155,8 @@ def record_floors(measures: Mapping[str, Metric], gates: Gates, *, model: str, p
     for name, metric in sorted(measures.items()):
         if gates.of(name) is not None and metric.value == metric.value:
             worse = metric.high if gates.is_lower_better(name) else metric.low
+            if worse == worse and metric.n < SMALL_CELL:
+                continue
             floors[name] = metric.value if worse != worse else worse
     return Floors(model=model, policy=policy, floors=floors)
 
@@ -189,6 +193,28 @@ def check_policy(floors: Floors, policy: str) -> None:
             "gates_policy",
             f"The floors are of policy '{floors.policy}', the report of '{policy}'; compare like with like.",
         )
+
+
+def excused(failure: Failure, old: Mapping[str, Metric], missed: Collection[Failure], gates: Gates) -> bool:
+    """Whether a comparison of what both sides judged has nothing to hold against the newer one.
+
+    Args:
+        failure: Of the newer report.
+        old: Measures of the older one.
+        missed: Its failures.
+        gates: The gates.
+
+    Returns:
+        True for what the older side did not measure either, and for a bound that it misses as far, within the slack.
+    """
+    known = old.get(failure.measure)
+    if known is None or known.value != known.value:
+        return failure.value is None
+    gate = gates.of(failure.measure)
+    if failure.value is None or gate is None or failure.measure not in {other.measure for other in missed}:
+        return False
+    sign = 1 if gates.is_lower_better(failure.measure) else -1
+    return sign * failure.value <= sign * known.value + gate.slack
 
 
 def _bound(gate: Gate, sign: int, floor: float | None) -> float | None:

@@ -151,13 +151,18 @@ def with_interval(function: Callable[[Counts], Counts], counts: Counts) -> Metri
     return _metric(value, function(_weights(len(counts)) @ counts), rows)
 
 
+def _told(found: Metric) -> Metric:
+    """The metric without its interval where all draws are alike: they say nothing of what was not drawn."""
+    return replace(found, low=float("nan"), high=float("nan")) if found.low == found.high else found
+
+
 def _named(name: str, counts: Counts) -> Metric:
     """A metric of ``FUNCTIONS``, with the number of rows it is about and, at 0 and 1, the exact bound."""
     about = counts[:, _SHARES.get(name, _ALL_CELLS)].sum(axis=1)
     found = replace(with_interval(FUNCTIONS[name], counts), n=round(about.sum()))
     trials = int(np.count_nonzero(about))
     if name not in _SHARES or not trials:
-        return found
+        return _told(found)
     if 0 < found.value < 1:
         return found if trials > 1 else replace(found, low=float("nan"), high=float("nan"))
     reach = round(1 - ((1 - CONFIDENCE) / 2) ** (1 / trials), 4)
@@ -189,7 +194,7 @@ def resampled(function: Callable[[NDArray[np.int64]], float], clusters: Sequence
     _, index = np.unique(names, return_inverse=True)
     value = function(np.ones(len(names), dtype=np.int64))
     draws = np.array([function(weights[index]) for weights in _weights(int(index.max()) + 1)])
-    return _metric(value, draws, len(names))
+    return _told(_metric(value, draws, len(names)))
 
 
 def metrics_of(

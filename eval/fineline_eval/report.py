@@ -139,6 +139,7 @@ class Report:
         labels: Labels of the bundle; a label of the taxonomy that is not among them is never flagged.
         missing: Suites that were not in the mirror.
         manifest: The bundle's own.
+        digest: That of ``bundle.json``; empty in reports written before it was noted.
         own_labels: The bundle's labels that a team added or defined anew; no suite knows the added ones.
         team: A team's held-back rows, where they were given.
     """
@@ -161,6 +162,7 @@ class Report:
     speed: Speed
     manifest: dict[str, object]
     minutes: float
+    digest: str = ""
     own_labels: tuple[dict[str, object], ...] = ()
     team: Team | None = None
 

@@ -1,6 +1,7 @@
 """Decisions on disk, comparisons of them by slice, and gates: what is worse is named, and fails."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -13,7 +14,16 @@ from fineline.taxonomy import load_taxonomy
 from fineline_eval.card.failures import load_failure_modes
 from fineline_eval.compare import Comparison, Difference, Outcome, beyond_chance, compare, gated
 from fineline_eval.decisions import FILE, decide, origin, read_decisions, write_decisions
-from fineline_eval.gates import Floors, check_gates, load_gates, loosened, read_floors, record_floors, write_floors
+from fineline_eval.gates import (
+    Floors,
+    check_gates,
+    excused,
+    load_gates,
+    loosened,
+    read_floors,
+    record_floors,
+    write_floors,
+)
 from fineline_eval.measures import report_measures
 from fineline_eval.metrics import FUNCTIONS, Metric, cluster_counts, difference_with_interval
 from fineline_eval.report import write_report
@@ -101,10 +111,14 @@ def test_missing_and_truncated_decisions_are_refused(tmp_path, content, code):
 
 def test_decisions_of_another_evaluation_than_the_report_are_refused(part, tmp_path):
     write_decisions([part(rows=4)], tmp_path / FILE, ORIGIN)
-    for other in (("m@2", "cn_measures", "ab"), ("m@1", "minors", "ab"), ("m@1", "cn_measures", "cd")):
-        model, policy, digest = other
+    for model, policy, weights, digest in (
+        ("m@2", "cn_measures", "ab", ""),
+        ("m@1", "minors", "ab", ""),
+        ("m@1", "cn_measures", "cd", ""),
+        ("m@1", "cn_measures", "ab", "other thresholds"),
+    ):
         with pytest.raises(ConfigError) as caught:
-            read_decisions(tmp_path, origin(model, policy, {"model.onnx": digest}))
+            read_decisions(tmp_path, origin(model, policy, {"model.onnx": weights}, digest))
         assert caught.value.code == "decisions_other"
         assert ORIGIN in caught.value.message and "fineline eval" in caught.value.message
 
@@ -318,6 +332,54 @@ def test_a_measure_with_a_limit_must_be_measured():
     assert [str(f) for f in found if f.measure == name] == [f"golden scores: {name} was not measured, bound 0.7500"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "excused_is"),
+    [
+        (0.050, 0.050, True),
+        (0.050, 0.051, True),  # within the slack
+        (0.050, 0.300, False),  # worse than the side that missed the bound before
+        (0.001, 0.050, False),  # only the new side misses it
+        (0.050, None, False),  # measured before, and not now
+        (None, None, True),
+        (None, 0.050, False),
+    ],
+)
+def test_a_shared_comparison_excuses_what_the_old_side_missed_as_far(old, new, excused_is):
+    name, floors = "calibration/all/brier", Floors(model="m", policy="p", floors={"calibration/all/brier": 0.01})
+    before, after = (
+        {name: Metric(value=value, low=math.nan, high=math.nan, n=90)} if value is not None else {}
+        for value in (old, new)
+    )
+    missed, beyond = (
+        [f for f in check_gates(side, GATES, floors, policy="p") if f.measure == name] for side in (before, after)
+    )
+    assert [excused(failure, before, missed, GATES) for failure in beyond] == [excused_is]
+
+
+def test_a_measure_of_few_rows_gets_no_floor_that_would_hold_nothing():
+    names = ["evasion/slice=digits,latin/recall", "long/slice=20000,latin,end/recall", "calibration/all/brier"]
+    few, many = (Metric(value=0.9, low=0.6, high=1.0, n=n) for n in (9, 90))
+    plain = Metric(value=0.1, low=math.nan, high=math.nan, n=0)
+    measured = dict(zip(names, (many, few, plain), strict=True))
+    assert record_floors(measured, GATES, model="m", policy="p").floors == {names[0]: 0.6, names[2]: 0.1}
+
+
+def test_the_endpoint_must_decide_as_python_in_every_text():
+    name = "parity/lang=en/http_same"
+    for value, failures in ((1.0, 0), (0.9, 1)):
+        measured = {name: Metric(value=value, low=0.7, high=1.0, n=10)}
+        found = check_gates(measured, GATES, Floors(model="m", policy="p", floors={name: 0.7}), policy="p")
+        assert len([f for f in found if f.measure == name]) == failures
+
+
+def test_a_suite_of_one_verdict_has_no_macro_f1(report):
+    lawful = next(suite for suite in report.suites if suite.id == "vihos")
+    nothing = replace(lawful.metrics["recall"], n=0)
+    suite = replace(lawful, metrics=dict(lawful.metrics) | {"recall": nothing})
+    names = report_measures(replace(report, suites=(suite,)))
+    assert "vihos/all/lawful_flagged" in names and "vihos/all/macro_f1" not in names
+
+
 def test_laxer_and_lost_floors_are_found_and_stricter_ones_are_not(floors):
     lawful, recall = "authored/all/lawful_flagged", "cold/all/macro_f1"
     assert {lawful, recall} <= set(floors.floors)
@@ -390,7 +452,7 @@ def evaluated(report, floors, part, tmp_path, monkeypatch):
     def make(name, wrong=()):
         write_report(report, tmp_path / name / "report.json")
         parts = [part(wrong), part(name="cold"), part(name="edos")]
-        write_decisions(parts, tmp_path / name / FILE, origin(report.model, report.policy, report.files))
+        write_decisions(parts, tmp_path / name / FILE, origin(report.model, report.policy, report.files, report.digest))
         return tmp_path / name
 
     write_floors(floors, tmp_path / "floors.json")
@@ -414,7 +476,9 @@ def test_compare_fails_when_a_gated_slice_is_worse_and_passes_when_none_is(evalu
 
 def test_compare_can_leave_out_what_one_side_did_not_judge(evaluated, report, part, monkeypatch, capsys, tmp_path):
     old, new = evaluated("old"), evaluated("new", range(0, 60, 2))
-    write_decisions([part(range(0, 60, 2))], new / FILE, origin(report.model, report.policy, report.files))
+    write_decisions(
+        [part(range(0, 60, 2))], new / FILE, origin(report.model, report.policy, report.files, report.digest)
+    )
     floors = ("--floors", old.parent / "floors.json")
     assert run(monkeypatch, "compare", old, new, *floors) == 1
     assert "Judged by one side only" in capsys.readouterr().err

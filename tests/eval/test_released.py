@@ -45,7 +45,7 @@ def test_the_released_report_is_of_the_shipped_bundle(released):
 
 def test_the_shipped_bundle_decides_held_back_rows_as_recorded(released):
     report = read_report(released)
-    recorded = read_decisions(released, origin(report.model, report.policy, report.files))[AUTHORED]
+    recorded = read_decisions(released, origin(report.model, report.policy, report.files, report.digest))[AUTHORED]
     rows = [row for row in read_authored(CORPUS_DIR) if row.split == "dev"]
     rows = rows[:: max(1, len(rows) // SAMPLE)]
     classifier = Classifier.load(policy=report.policy, threads=2)

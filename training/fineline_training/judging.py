@@ -16,7 +16,7 @@ from fineline.files import write_text
 
 RELEASED = Path(__file__).parents[2] / "model_cards"
 """Reports of the bundles that ship, in a checkout."""
-REPORT = "report.json"
+REPORT, DECISIONS = "report.json", "decisions.parquet"
 _GATES_FAILED = 1
 
 
@@ -63,7 +63,8 @@ class Judging:
         now = _read(self.folder / "eval")
         for folder in (self.start.path.parent / "eval", RELEASED / self.start.meta.name):
             report = _read(folder)
-            same = report.get("files") == dict(self.start.meta.files)
+            same = all(report.get(name) == now.get(name) for name in ("schema", "policy"))
+            same = same and report.get("digest") == self.start.meta.digest and (folder / DECISIONS).is_file()
             if same and set(report["missing"]) <= set(now["missing"]):
                 return folder
         return None

@@ -7,7 +7,7 @@ from fineline.taxonomy import load_taxonomy
 from fineline_eval.report import Report, reading_manifest
 from fineline_eval.summary import markdown_table, number, speed_line
 
-_SOURCE_HEADER = ("source", "licence", "rows", "dropped", "share an epoch", "attribution")
+_SOURCE_HEADER = ("source", "licence", "rows", "dropped", "weight", "attribution")
 _PARITY_HEADER = ("language", "rows", "fp32, largest", "int8, mean", "int8, largest", "decisions n", "same flags, %")
 _DATA = """\
 The authored corpus is machine-assisted writing for this project, checked by the project's rules and gates; its
@@ -15,6 +15,12 @@ held-back fifth of frames shares its writers with the training part, so results 
 model has not seen.
 Public sets know only some labels; the loss and the metrics skip what a row does not know. Training texts equal, after
 normalisation, to a text of any evaluation suite were removed, and a gate proved that none was left."""
+_WEIGHTS = """\
+Rows are those of all splits. An epoch draws the weight's share of a source's training rows (above 1 they repeat); rows
+that fill a slot of a frame with a name may have a weight of their own."""
+_REPLAYED = """\
+Rows are those of all splits. This model goes on from another: beside the team's rows it saw {rows} of the training rows
+below, drawn evenly over sources, languages and labels."""
 _ADDED = """\
 Added by the team that trained this model: {labels}. No public set and no authored row knows them; what they flag is
 measured on the team's own rows alone, where those were given."""
@@ -64,20 +70,29 @@ def definitions(report: Report) -> list[str]:
 
 
 def data_sheet(report: Report) -> list[str]:
-    """Sources with licences and counts."""
+    """Sources with licences and counts, and how much of each was drawn."""
     shares = entry(report, "recipe", "data", "sources")
+    replayed = entry(report, "data").get("replayed")
     rows = [
         (
             source["id"],
             source["licence"],
             f"{source['kept']:,}",
             f"{sum(source['dropped'].values()):,}",
-            str(shares[source["id"]]["weight"]),
+            _weight(shares[source["id"]]) if replayed is None else "replayed",
             source["attribution"],
         )
         for source in entry(report, "data", "sources")
     ]
-    return [_DATA, markdown_table(_SOURCE_HEADER, rows)]
+    drawn = _WEIGHTS if replayed is None else _REPLAYED.format(rows=f"{replayed:,}")
+    return [_DATA, drawn, markdown_table(_SOURCE_HEADER, rows)]
+
+
+def _weight(share: dict[str, Any]) -> str:
+    """How much of a source's training rows an epoch draws, as the recipe has it."""
+    frames = f", frames {share['weight'] * share['expansions']:g}" if share["expansions"] != 1 else ""
+    most = f", at most {share['cap']:,}" if share["cap"] else ""
+    return f"{share['weight']:g}{frames}{most}"
 
 
 def _parity_rows(parity: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -106,6 +121,8 @@ def _served(report: Report) -> str:
     found = report.served
     texts = sum(row.same.n for row in found.http)
     same = sum(row.same.n * row.same.value for row in found.http)
+    if not found.http:
+        return "Measured with this report: the golden file is NOT reproduced; do not serve this bundle here."
     return (
         f"Measured with this report: the golden file is reproduced within {found.golden_gap:.4f} (bound "
         f"{found.golden_tolerance}); over HTTP {same:.0f} of {texts} texts in {len(found.http)} languages get the "

@@ -39,7 +39,7 @@ def run(
         shared_parts,
     )
     from fineline_eval.decisions import origin, read_decisions
-    from fineline_eval.gates import FLOORS_FILE, GATES_FILE, check_gates, load_gates, read_floors
+    from fineline_eval.gates import FLOORS_FILE, GATES_FILE, check_gates, excused, load_gates, read_floors
     from fineline_eval.measures import report_measures
     from fineline_eval.report import read_report
 
@@ -50,7 +50,7 @@ def run(
             "compare_policy", f"Policies differ: {before.policy}, {after.policy}; evaluate both under the same one."
         )
     old_decisions, new_decisions = (
-        read_decisions(path, origin(report.model, report.policy, report.files))
+        read_decisions(path, origin(report.model, report.policy, report.files, report.digest))
         for path, report in ((old, before), (new, after))
     )
     left: tuple[str, ...] = ()
@@ -71,13 +71,13 @@ def run(
     ]
     failures += [f"{name}: less than {LEAST_MATCHED:.0%} of the old side's rows judged by both" for name in found.thin]
     failures += [f"{name}: judged by the old side only" for name in found.lost]
-    bounds = read_floors(floors or FLOORS_FILE)
-    missed, beyond = (
-        check_gates(report_measures(report), rules, bounds, policy=report.policy) for report in (before, after)
-    )
+    bounds, known = read_floors(floors or FLOORS_FILE), report_measures(before)
+    beyond = check_gates(report_measures(after), rules, bounds, policy=after.policy)
     if shared:
-        known = {(failure.gate, failure.measure) for failure in missed if failure.value is not None}
-        beyond = tuple(f for f in beyond if f.value is not None and (f.gate, f.measure) not in known)
+        missed = check_gates(known, rules, bounds, policy=before.policy)
+        beyond = tuple(
+            f for f in beyond if f.measure.split("/")[0] not in left and not excused(f, known, missed, rules)
+        )
     failures += map(str, beyond)
     if out is not None:
         differences = [asdict(d) for d in found.differences]

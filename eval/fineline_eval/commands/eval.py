@@ -43,7 +43,7 @@ def run(
         team=team,
         before=before,
     )
-    write_decisions(decisions, out.with_name(FILE), origin(report.model, report.policy, report.files))
+    write_decisions(decisions, out.with_name(FILE), origin(report.model, report.policy, report.files, report.digest))
     write_report(report, out)
     Console().print(summary_table(report))
     console.print(f"report written: {out} ({report.minutes} min)")
