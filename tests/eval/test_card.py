@@ -1,5 +1,6 @@
 """The card and the README's block: over-blocking first, every number from the report, nothing else touched."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -178,7 +179,7 @@ def test_sources_and_parity_come_from_the_manifest(report):
         "MIT",
         f"{source['kept']:,}",
         f"{sum(source['dropped'].values()):,}",
-        str(manifest["recipe"]["data"]["sources"]["cold"]["weight"]),
+        f"{manifest['recipe']['data']['sources']['cold']['weight']:g}",
         r"cold \| its authors",
     ]
     (fp32, _), (int8, _) = manifest["parity"]["fp32"], manifest["parity"]["int8"]
@@ -451,6 +452,25 @@ def test_the_command_refuses_a_missing_report_and_writes_nothing(tmp_path, monke
     assert card_command(monkeypatch, tmp_path / "none.json", "--out", tmp_path / "card.md") == 1
     assert "error [report_missing]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_says_how_much_of_a_source_was_drawn(report):
+    manifest = json.loads(json.dumps(report.manifest))
+
+    def drawn() -> str:
+        return row_of(section(render_card(replace(report, manifest=manifest)), "Data"), "cold")[4]
+
+    manifest["recipe"]["data"]["sources"]["cold"] = {"weight": 0.5, "expansions": 0.4, "cap": 3000}
+    assert drawn() == "0.5, frames 0.2, at most 3,000"
+    manifest["data"]["replayed"] = 4321
+    assert drawn() == "replayed"
+    assert "it saw 4,321 of the training rows" in render_card(replace(report, manifest=manifest))
+
+
+def test_the_card_says_where_the_golden_file_was_not_reproduced(report):
+    served = replace(report.served, golden_gap=float("nan"), http=())
+    assert "NOT reproduced" in render_card(replace(report, served=served))
+    assert "NOT reproduced" not in render_card(report)
 
 
 def test_the_card_says_which_models_taught(report):

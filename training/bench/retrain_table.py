@@ -30,7 +30,9 @@ def _sizes(result: dict[str, Any]) -> Iterator[str]:
     ]
     for name, metric in (("average precision", "average_precision"), ("F1", "f1")):
         if "before" in result:
-            rows.append((f"new label, {name}, before (any label's score)", *[_metric(result["before"][metric])] * len(sizes)))
+            rows.append(
+                (f"new label, {name}, before (any label's score)", *[_metric(result["before"][metric])] * len(sizes))
+            )
         rows.append((f"new label, {name}, after", *(_metric(one["label"][metric]) for one in sizes.values())))
     rows += [
         ("lawful authored text it flags", *(_metric(one["label"]["elsewhere"]) for one in sizes.values())),

@@ -90,9 +90,9 @@ def data_sheet(report: Report) -> list[str]:
 
 def _weight(share: dict[str, Any]) -> str:
     """How much of a source's training rows an epoch draws, as the recipe has it."""
-    frames = f", frames {share['weight'] * share['expansions']:g}" if share["expansions"] != 1 else ""
-    most = f", at most {share['cap']:,}" if share["cap"] else ""
-    return f"{share['weight']:g}{frames}{most}"
+    weight, expansions, cap = share["weight"], share.get("expansions", 1), share.get("cap", 0)
+    frames = f", frames {weight * expansions:g}" if expansions != 1 else ""
+    return f"{weight:g}{frames}" + (f", at most {cap:,}" if cap else "")
 
 
 def _parity_rows(parity: dict[str, Any]) -> list[tuple[str, ...]]:
