@@ -35,7 +35,8 @@ def test_the_three_recipes_ship():
     assert {"quick", "release", "retrain"} <= set(SHIPPED)
     assert load_recipe("retrain").start is not None
     assert load_recipe("release").start is None
-    assert set(load_teachers(load_recipe("release"))) == {"first_teacher", "second_teacher"}
+    [third] = load_teachers(load_recipe("release")).values()
+    assert set(load_teachers(third)) == {"first_teacher", "second_teacher"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -79,7 +80,6 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
         ("[data]", 'vocabulary = "full"\n[data]'),
         ("[fit]", '[fit]\nprecision = "fp32"'),
         ("[fit]", "[fit]\nfreeze_words = false"),
-        ("[data]", f'teachers = ["{mine}"]\n[data]'),
         (GOOD, START),
     ):
         other.write_text(GOOD.replace(old, new, 1))
@@ -89,6 +89,23 @@ def test_a_teacher_is_a_recipe_whose_weights_can_be_averaged(tmp_path: Path):
     other.unlink()
     with pytest.raises(ConfigError, match="other"):
         load_teachers(load_recipe(str(mine)))
+
+
+def test_a_teacher_may_have_teachers_but_not_teach_itself(tmp_path: Path):
+    files = {name: tmp_path / f"{name}.toml" for name in ("mine", "other", "third")}
+    for file, taught_by in zip(files.values(), ('["other.toml"]', '["third.toml"]', "[]"), strict=True):
+        file.write_text(GOOD.replace("[data]", f"teachers = {taught_by}\n[data]", 1))
+    [other] = load_teachers(load_recipe(str(files["mine"]))).values()
+    assert set(load_teachers(other)) == {"third"}
+    for again in ("third", "other", "mine"):
+        files["third"].write_text(GOOD.replace("[data]", f'teachers = ["{again}.toml"]\n[data]', 1))
+        with pytest.raises(ConfigError, match="teach itself") as caught:
+            load_teachers(load_recipe(str(files["mine"])))
+        assert caught.value.code == "recipe_value"
+
+
+def test_two_teachers_with_one_name_are_refused(tmp_path: Path):
+    mine = tmp_path / "mine.toml"
     mine.write_text(GOOD.replace("[data]", 'teachers = ["quick", "quick"]\n[data]', 1))
     with pytest.raises(ConfigError, match="same file name"):
         load_teachers(load_recipe(str(mine)))

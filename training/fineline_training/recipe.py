@@ -219,11 +219,16 @@ def load_recipe(name_or_path: str) -> Recipe:
 _SHARED = ("backbone", "vocabulary", "fit.window", "fit.precision", "fit.freeze_words")
 
 
-def load_teachers(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipes of its teachers, by the name of their file.
+def load_teachers(recipe: Recipe, *, below: tuple[str, ...] = ()) -> dict[str, Recipe]:
+    """The recipes of its teachers, by the name of their file; they may have teachers of their own.
+
+    Args:
+        recipe: Whose teachers.
+        below: Files of the recipes that it teaches itself, from the last one on.
 
     Raises:
-        ConfigError: One is missing, two have one name, or one is unlike the recipe in what averaged weights share.
+        ConfigError: One is missing, two have one name, one is unlike the recipe in what averaged weights share, or one
+            would teach itself.
     """
     found = {Path(name).stem: load_recipe(name) for name in recipe.teachers}
     if len(found) < len(recipe.teachers):
@@ -232,8 +237,11 @@ def load_teachers(recipe: Recipe) -> dict[str, Recipe]:
         for key in _SHARED:
             if attrgetter(key)(teacher) != attrgetter(key)(recipe):
                 raise ConfigError("recipe_value", f"teacher '{name}': {key} differs from the recipe's.")
-        if teacher.teachers or teacher.start:
-            raise ConfigError("recipe_value", f"teacher '{name}': it may have no teachers and no start of its own.")
+        if teacher.start:
+            raise ConfigError("recipe_value", f"teacher '{name}': it may have no start of its own.")
+        if name in below:
+            raise ConfigError("recipe_value", f"teacher '{name}': it would teach itself.")
+        load_teachers(teacher, below=(name, *below))
     return found
 
 

@@ -49,7 +49,7 @@ TEACHING = ("data", "fit")
 
 
 def inputs_hash(recipe: Recipe, mirror: Path | None, *more: str) -> str:
-    """Digest of all that decides a run: the recipe, corpus, registry, taxonomy, policies and normaliser.
+    """Digest of all that decides a run: recipe, corpus, registry, taxonomy, policies, normaliser and teachers.
 
     Args:
         recipe: The resolved recipe.
@@ -57,7 +57,9 @@ def inputs_hash(recipe: Recipe, mirror: Path | None, *more: str) -> str:
         more: Digests of what else goes in.
     """
     files = [*sorted(CORPUS_DIR.rglob("*.yaml")), *sorted(POLICIES.glob("*.toml")), REGISTRY_FILE, TAXONOMY_FILE]
-    parts = [json.dumps(recipe.resolved(), sort_keys=True), NORMALISER_VERSION, str(mirror is not None), *more]
+    settings = json.dumps(recipe.resolved(), sort_keys=True)
+    taught_by = [inputs_hash(teacher, mirror) for teacher in load_teachers(recipe).values()]
+    parts = [settings, NORMALISER_VERSION, str(mirror is not None), *taught_by, *more]
     return hashlib.sha256("\n".join([*parts, *map(sha256_of, files)]).encode()).hexdigest()
 
 
@@ -90,7 +92,7 @@ class Run(Bundling):
             folder,
             taxonomy=load_taxonomy(),
             window=WindowSpec(size=recipe.fit.window),
-            inputs_hash=inputs_hash(recipe, mirror, *(inputs_hash(one, mirror) for one in self._taught_by.values())),
+            inputs_hash=inputs_hash(recipe, mirror),
             console=console,
         )
         self.mirror = mirror
