@@ -41,6 +41,7 @@ def test_the_released_report_is_of_the_shipped_bundle(released):
     report, bundle = read_report(released), Classifier.load(threads=1).bundle
     assert report.model == bundle.model_id
     assert report.files == dict(bundle.meta.files)
+    assert report.digest == bundle.meta.digest, "thresholds among it"
 
 
 def test_the_shipped_bundle_decides_held_back_rows_as_recorded(released):
