@@ -21,6 +21,7 @@ from fineline.policy import load_policies
 from fineline.taxonomy import load_taxonomy
 from fineline_training import bundling
 from fineline_training import run as module
+from fineline_training.commands.train import train
 from fineline_training.corpus.loader import CORPUS_DIR
 from fineline_training.examples import encode_records
 from fineline_training.fit import CHECKPOINT
@@ -243,6 +244,22 @@ def test_the_mean_logits_of_teachers_are_those_of_the_rows_and_are_learned(taugh
         found = torch.from_numpy(predict(run.model, examples, pad=run.encoder.pad))
         gaps[weight] = float(distance(found, torch.from_numpy(wanted)))
     assert gaps[20.0] < gaps[0.0]
+
+
+@pytest.mark.parametrize(("recipe", "folder"), [(None, "quick"), ("release", "release"), ("mine.toml", "mine")])
+def test_a_run_lies_in_the_folder_of_its_recipe(recipe, folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(RECIPES / "quick.toml", "mine.toml")
+    made = []
+
+    def run(recipe: Recipe, where: Path, **_: object) -> None:
+        made.append(where)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fineline_training.run.Run", run)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe=recipe)
+    assert made == [Path("runs") / folder]
 
 
 def test_another_teacher_is_another_run(make_run, tmp_path):

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=False)
 def train(
     recipe: Annotated[
         str | None,
-        typer.Option(help="Name of a recipe (quick, release, retrain) or path of a .toml file; quick if not given."),
+        typer.Option(help="Recipe (quick, release, retrain) or a .toml file; quick if not given, with --from retrain."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; the default is runs/<recipe>.")] = None,
     mirror: Annotated[Path | None, typer.Option(help="Local copy of the public sources.")] = None,
@@ -40,12 +40,13 @@ def train(
     """
     if (start is None) != (labels is None):
         raise ConfigError("train_start", "Training goes on from a bundle with rows: give both --from and --labels.")
-    loaded = load_recipe(recipe or ("quick" if start is None else "retrain"))
+    name = recipe or ("quick" if start is None else "retrain")
+    loaded = load_recipe(name)
     if (loaded.start is None) != (start is None):
         needs = "needs --from and --labels" if loaded.start else "has no section [start], which --from needs"
         raise ConfigError("train_start", f"The recipe '{loaded.name}' {needs}.")
     require("train", "torch", "transformers", "accelerate", "onnx", "onnxscript", "scipy", "sklearn")
-    folder = out or Path("runs") / Path(recipe).stem
+    folder = out or Path("runs") / Path(name).stem
     from fineline_training.fp16 import add_fp16
 
     if start is None or labels is None:
