@@ -111,7 +111,7 @@ def test_a_report_with_a_teams_rows_is_read_as_it_was_written_and_shown(report, 
     }
     write_report(replace(report, team=found, manifest=manifest), tmp_path / "report.json")
     again = read_report(tmp_path / "report.json")
-    assert again.team == found
+    assert repr(again.team) == repr(found)  # ends that are not a number are not equal to themselves
     text = "\n".join(team_section(again))
     assert "went on from `old@1` with 600 rows" in text
     assert "60 of them were held back" in text

@@ -10,7 +10,7 @@ import pytest
 
 from fineline.errors import ConfigError, DataError
 from fineline.taxonomy import load_taxonomy
-from fineline_training.leakage import cached_key, evaluation_texts, load_digests
+from fineline_training.leakage import bank_texts, cached_key, evaluation_texts, known_error_texts, load_digests
 from fineline_training.records import Record
 from fineline_training.sources import load_registry
 from fineline_training.sources.mirror import State, source_status
@@ -513,6 +513,6 @@ def test_evaluation_rows_never_come_for_training() -> None:
 @needs_mirror
 def test_committed_digests_are_those_of_the_mirror() -> None:
     committed = load_digests()
-    texts = set(evaluation_texts(MIRROR))
+    texts = {*evaluation_texts(MIRROR), *bank_texts(), *known_error_texts()}
     assert all(text in committed for text in texts)
     assert len(committed) == len({cached_key(text) for text in texts}) + 1  # one entry checks the file itself
