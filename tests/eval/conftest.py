@@ -13,7 +13,9 @@ from fineline_eval.areas import Auc
 from fineline_eval.banks import BankKind, BankResult, Banks, TopicResult
 from fineline_eval.bias import Bias, Gap, GroupBias, LangBias, Spread, TermBias
 from fineline_eval.floor import FLOORS
+from fineline_eval.gates import load_gates, record_floors
 from fineline_eval.long_texts import LengthResult, LongTexts
+from fineline_eval.measures import report_measures
 from fineline_eval.metrics import Metric
 from fineline_eval.reliability import CoveragePoint, Reliability, ReliabilityBin, ReliabilityReport
 from fineline_eval.report import (
@@ -313,3 +315,9 @@ class _RuleScorer:
 def rule_scorer() -> type[_RuleScorer]:
     """A scorer made of a rule; it remembers the rows of each call by name."""
     return _RuleScorer
+
+
+@pytest.fixture
+def floors(report):
+    """Floors recorded from the report."""
+    return record_floors(report_measures(report), load_gates(), model=report.model, policy=report.policy)
